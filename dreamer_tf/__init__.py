@@ -1,0 +1,23 @@
+"""DreamerV1, V2 and V3 behind one interface.
+
+Imports are lazy, so that tools that need no network (environments, reports)
+start without a deep-learning framework.
+"""
+
+import importlib
+
+_WHERE = {
+    "make_agent": "dreamer_tf.agent",
+    "load_agent": "dreamer_tf.agent",
+    "make_env": "dreamer_tf.envs",
+    "presets": "dreamer_tf.presets",
+}
+
+__all__ = ["load_agent", "make_agent", "make_env", "presets"]
+
+
+def __getattr__(name: str):
+    if name not in _WHERE:
+        raise AttributeError(f"module 'dreamer_tf' has no attribute '{name}'")
+    module = importlib.import_module(_WHERE[name])
+    return module if name == "presets" else getattr(module, name)

@@ -1,0 +1,375 @@
+"""The interface every Dreamer offers, and what the three share.
+
+The loop, replay, logs, evaluation and scripts know only what stands here:
+
+    agent = make_agent("v3", obs_space, action_space, config, seed)
+    state = agent.initial_state(batch_size)
+    action, state = agent.policy(obs, state, mode)
+    metrics, feedback = agent.update(batch)
+    report = agent.report(batch)
+    agent.save(path); agent = load_agent(path)
+"""
+
+import contextlib
+import functools
+import importlib
+import json
+import pathlib
+import random
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import keras
+import numpy as np
+from gymnasium import spaces
+
+from dreamer_tf import engine
+from dreamer_tf.config import from_dict, to_dict
+from dreamer_tf.errors import UserError
+
+VERSIONS = ("v1", "v2", "v3")
+FLAGS = ("is_first", "is_last", "is_terminal")
+MODES = ("train", "eval", "random")
+
+# Streams of randomness below the run's seed.
+INIT, POLICY, UPDATE, REPORT = range(4)
+
+
+@dataclass
+class Progress:
+    """What a version's `Schedule` decides by."""
+
+    records: int = 0  # rows added to replay, first rows of episodes included
+    decisions: int = 0  # actions executed in training environments
+    frames: int = 0  # decisions times action repeat
+    episodes: int = 0  # finished training episodes
+    finished_frames: int = 0  # frames of finished training episodes
+    items: int = 0  # sequences that can be sampled from replay
+
+
+def make_agent(
+    version: str,
+    obs_space: spaces.Dict,
+    action_space: spaces.Space,
+    config: Any = None,
+    seed: int = 0,
+) -> "Agent":
+    """A new agent.
+
+    Args:
+      version: "v1", "v2" or "v3".
+      obs_space: named vectors (float32) and images (uint8, `[H, W, C]`).
+      action_space: `Box` in [-1, 1] with one axis, or `Discrete`.
+      config: the version's `Config`; its defaults if None.
+      seed: decides initial weights and every draw.
+
+    Raises:
+      UserError: an unknown version, or a space or config it cannot handle.
+    """
+    module = version_module(version)
+    config = module.Config() if config is None else config
+    config.validate()
+    return module.AGENT(obs_space, action_space, config, seed)
+
+
+def version_module(version: str):
+    """The module of a version: `Config`, `AGENT`, `Schedule`, `make_replay`."""
+    if version not in VERSIONS:
+        raise UserError(
+            f"The version is '{version}'; choose from {', '.join(VERSIONS)}."
+        )
+    return importlib.import_module(f"dreamer_tf.{version}")
+
+
+def load_agent(path: str | pathlib.Path) -> "Agent":
+    """The agent saved by `Agent.save`, or the newest one of a run's directory.
+
+    Raises:
+      UserError: `path` holds no saved agent.
+    """
+    path = pathlib.Path(path)
+    if (path / "checkpoints").is_dir():
+        from dreamer_tf.checkpoint import latest
+
+        path = latest(path / "checkpoints")
+    try:
+        meta = json.loads((path / "agent.json").read_text())
+        with np.load(path / "agent.npz", allow_pickle=False) as data:
+            state = dict(data)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} holds no readable agent ({error}); give a directory written "
+            "by agent.save() or a run's --logdir."
+        ) from error
+    module = version_module(meta["version"])
+    agent = make_agent(
+        meta["version"],
+        space_from_json(meta["obs_space"]),
+        space_from_json(meta["action_space"]),
+        from_dict(module.Config(), meta["config"]),
+        meta["seed"],
+    )
+    agent.load_state_dict(state)
+    return agent
+
+
+class Agent:
+    """Base of the three agents.
+
+    A version defines `build` (networks, optimizers), `train_step`,
+    `policy_step`, `report_step`, the noise these draw (`draw`, `draw_policy`)
+    and `initial_policy_state`.
+    """
+
+    version: ClassVar[str]
+    latents: ClassVar[tuple[str, ...]] = ()  # of the state, stored in replay
+
+    def __init__(self, obs_space, action_space, config, seed: int = 0):
+        self.obs_space, self.action_space = obs_space, action_space
+        self.config, self.seed = config, seed
+        self.shapes = check_obs_space(obs_space)
+        self.actions, self.discrete = check_action_space(action_space)
+        self.updates, self.decisions = 0, 0
+        self.params: dict[str, keras.Variable] = {}  # what optimizers train
+        self.variables: dict[str, keras.Variable] = {}  # all that is saved
+        with precision(config.precision), initial_seed(seed):
+            self.build()
+        self._compile()
+
+    def build(self):
+        """Makes networks and optimizers and names their variables."""
+        raise NotImplementedError
+
+    def add_variables(self, variables: dict[str, keras.Variable]):
+        """Registers variables as part of the agent's saved state, by path."""
+        for path, variable in variables.items():
+            if path in self.variables:
+                raise ValueError(f"Two variables are named {path}.")
+            self.variables[path] = variable
+
+    def _compile(self):
+        everything = list(self.variables.values())
+        self._train = engine.compile(
+            self.train_step,
+            self.draw,
+            read=everything,
+            write=everything,
+            jit=self.config.jit,
+        )
+        self._act = {
+            mode: engine.compile(
+                functools.partial(self.policy_step, mode=mode),
+                self.draw_policy,
+                read=everything,
+            )
+            for mode in ("train", "eval")
+        }
+
+    # ------------------------------------------------------------- acting --
+
+    def initial_state(self, batch_size: int) -> dict[str, np.ndarray]:
+        """State of the policy before the first observation, `[B, ...]`."""
+        return engine.to_host(self.initial_policy_state(batch_size))
+
+    def policy(
+        self, obs: dict, state: dict, mode: Literal["train", "eval", "random"]
+    ) -> tuple[np.ndarray, dict]:
+        """One decision for every environment.
+
+        Args:
+          obs: observation entries and `is_first`, `[B, ...]`; other entries are
+            ignored.
+          state: of the previous decision; reset inside where `is_first`.
+          mode: "train" explores, "eval" does what the version does when it is
+            evaluated, "random" draws uniformly.
+
+        Returns:
+          Actions `[B, A]` (one-hot if discrete) and the new state.
+        """
+        if mode not in MODES:
+            raise ValueError(f"mode is '{mode}'; use one of {MODES}.")
+        seed = engine.seed(self.seed, POLICY, self.decisions)
+        self.decisions += 1
+        if mode == "random":
+            return self._random_action(seed, len(obs["is_first"])), state
+        obs = {k: np.asarray(obs[k]) for k in (*self.shapes, "is_first")}
+        action, state = engine.to_host(self._act[mode](seed, obs, state))
+        return action, state
+
+    def _random_action(self, seed, size: int) -> np.ndarray:
+        rng = np.random.default_rng(seed.view(np.uint32))
+        if self.discrete:
+            index = rng.integers(self.actions, size=size)
+            return np.eye(self.actions, dtype=np.float32)[index]
+        return rng.uniform(-1, 1, (size, self.actions)).astype(np.float32)
+
+    # ----------------------------------------------------------- learning --
+
+    def update(self, batch: dict, carry: dict | None = None) -> tuple[dict, dict]:
+        """One gradient update of every network.
+
+        Args:
+          batch: from the version's replay, `[B, T, ...]`; not kept.
+          carry: state before the first step, if it is not what the batch says.
+
+        Returns:
+          Metrics `{name: float}`, and what goes back to replay
+          (`{name: [B, T, ...]}`, empty for V1 and V2).
+        """
+        seed = engine.seed(self.seed, UPDATE, self.updates)
+        self.updates += 1
+        batch = self._select(batch)
+        args = (batch,) if carry is None else (batch, carry)
+        metrics, feedback = engine.to_host(self._train(seed, *args))
+        return {k: float(v) for k, v in metrics.items()}, feedback
+
+    def report(self, batch: dict, context: int = 5) -> dict[str, np.ndarray]:
+        """Open-loop prediction: sees `context` steps, then only actions.
+
+        Returns:
+          Per observation entry `[B, T, ...]`, images in [0, 1].
+        """
+        seed = engine.seed(self.seed, REPORT, self.updates)
+        step = engine.compile(
+            functools.partial(self.report_step, context=context),
+            self.draw,
+            read=list(self.variables.values()),
+        )
+        return engine.to_host(step(seed, self._select(batch)))
+
+    def _select(self, batch: dict) -> dict:
+        """The entries the compiled step reads; of latents only the first row."""
+        keys = (*self.shapes, "action", "reward", *FLAGS)
+        selected = {k: np.asarray(batch[k]) for k in keys}
+        latents = {k: np.asarray(batch[k][:, :1]) for k in self.latents if k in batch}
+        return selected | latents
+
+    # -------------------------------------------------------------- state --
+
+    def param_count(self) -> dict[str, int]:
+        """Number of optimised parameters per network."""
+        counts: dict[str, int] = {}
+        for path, variable in self.params.items():
+            name = path.split("/")[0]
+            counts[name] = counts.get(name, 0) + int(np.prod(variable.shape))
+        return counts
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Everything that training changes, by path."""
+        state = {k: np.asarray(v) for k, v in self.variables.items()}
+        counters = {"updates": self.updates, "decisions": self.decisions}
+        return state | {k: np.asarray(v) for k, v in counters.items()}
+
+    def load_state_dict(self, state: dict[str, np.ndarray]):
+        """Restores `state_dict`, whichever backend it came from.
+
+        Raises:
+          UserError: an entry is missing, unknown, or has another shape.
+        """
+        expected = {k: tuple(v.shape) for k, v in self.variables.items()}
+        expected |= {"updates": (), "decisions": ()}
+        found = {k: np.shape(v) for k, v in state.items()}
+        for key in sorted(expected.keys() | found.keys()):
+            if expected.get(key) != found.get(key):
+                raise UserError(
+                    f"The saved agent's '{key}' is {found.get(key, 'missing')}; "
+                    f"this agent has {expected.get(key, 'no such entry')}."
+                )
+        for key, variable in self.variables.items():
+            variable.assign(state[key])
+        self.updates = int(state["updates"])
+        self.decisions = int(state["decisions"])
+
+    def save(self, path: str | pathlib.Path):
+        """Writes `agent.json` and `agent.npz` into the directory `path`."""
+        path = pathlib.Path(path)
+        path.mkdir(parents=True, exist_ok=True)
+        meta = {
+            "version": self.version,
+            "obs_space": space_to_json(self.obs_space),
+            "action_space": space_to_json(self.action_space),
+            "config": to_dict(self.config),
+            "seed": self.seed,
+        }
+        (path / "agent.json").write_text(json.dumps(meta, indent=2))
+        np.savez(path / "agent.npz", **self.state_dict())
+
+
+# ------------------------------------------------------------------ helpers --
+
+
+@contextlib.contextmanager
+def precision(name: str):
+    """Layers made inside compute in `name`; their weights are float32."""
+    previous = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32" if name == "float32" else f"mixed_{name}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(previous)
+
+
+@contextlib.contextmanager
+def initial_seed(seed: int):
+    """Layers made inside get the same initial weights for the same seed.
+
+    Keras draws the seeds of its initialisers from Python's generator.
+    """
+    state = random.getstate()
+    random.seed(f"{seed}/{INIT}")
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def check_obs_space(space: spaces.Space) -> dict[str, tuple[int, ...]]:
+    """Shapes of all observation entries; raises UserError if one does not fit."""
+    if not isinstance(space, spaces.Dict):
+        raise UserError(
+            f"The observation space is {space}; it must be a Dict of named entries."
+        )
+    shapes = {}
+    for key, entry in space.spaces.items():
+        image = entry.dtype == np.uint8 and len(entry.shape or ()) == 3
+        vector = entry.dtype == np.float32 and len(entry.shape or ()) <= 2
+        if not isinstance(entry, spaces.Box) or not (image or vector):
+            raise UserError(
+                f"Observation '{key}' is {entry}; it must be a float32 Box with at "
+                "most two axes, or a uint8 Box of shape [height, width, channels]."
+            )
+        shapes[key] = tuple(entry.shape)
+    if not shapes:
+        raise UserError("The observation space is empty; it needs at least one entry.")
+    return shapes
+
+
+def check_action_space(space: spaces.Space) -> tuple[int, bool]:
+    """Width of the action vector, and whether it is discrete."""
+    if isinstance(space, spaces.Discrete):
+        return int(space.n), True
+    if isinstance(space, spaces.Box) and len(space.shape) == 1:
+        return int(space.shape[0]), False
+    raise UserError(
+        f"The action space is {space}; it must be Discrete, or a Box with one axis."
+    )
+
+
+def space_to_json(space: spaces.Space) -> dict:
+    """A JSON description of a space of `check_obs_space`/`check_action_space`."""
+    if isinstance(space, spaces.Dict):
+        return {"dict": {k: space_to_json(v) for k, v in space.spaces.items()}}
+    if isinstance(space, spaces.Discrete):
+        return {"discrete": int(space.n)}
+    return {"box": list(space.shape), "dtype": str(space.dtype)}
+
+
+def space_from_json(data: dict) -> spaces.Space:
+    """The inverse of `space_to_json` (bounds are those of the dtype or [-1, 1])."""
+    if "dict" in data:
+        return spaces.Dict({k: space_from_json(v) for k, v in data["dict"].items()})
+    if "discrete" in data:
+        return spaces.Discrete(data["discrete"])
+    if data["dtype"] == "uint8":
+        return spaces.Box(0, 255, tuple(data["box"]), np.uint8)
+    return spaces.Box(-np.inf, np.inf, tuple(data["box"]), np.float32)

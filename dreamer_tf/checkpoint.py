@@ -1,0 +1,230 @@
+"""Saves a whole run atomically; a checkpoint is complete and intact, or skipped.
+
+A checkpoint is a directory `checkpoints/<number>-<frames>`. It is written under a
+temporary name, synced to disk and renamed; its last file, COMPLETE, lists size and
+SHA-256 of the others. Next to what the agent saves there are two files per part:
+`<part>.npz` holds the arrays, `<part>.json` everything else. Nothing is pickled, so
+loading runs no code.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamer_tf.errors import UserError
+
+MARKER = "COMPLETE"
+_ARRAY = "__array__"  # stands in the JSON where an array was, with its name
+
+
+class Checkpoints:
+    """The checkpoints of one run, the newest kept, older ones removed.
+
+    Args:
+      directory: where they lie; created when the first one is saved.
+      keep: how many to keep.
+      say: receives one sentence for every checkpoint that had to be skipped.
+    """
+
+    def __init__(
+        self, directory: Path, keep: int = 2, say: Callable[[str], None] = print
+    ):
+        self.directory, self.keep, self.say = Path(directory), keep, say
+        self._skipped: set[Path] = set()
+
+    def save(
+        self,
+        frames: int,
+        parts: Mapping[str, Any],
+        write: Callable[[Path], None] = lambda directory: None,
+    ) -> Path:
+        """Writes a checkpoint, then removes old and damaged ones.
+
+        Args:
+          frames: of training so far, for the name.
+          parts: name -> nested dicts and lists of arrays and plain values.
+          write: puts further files into the directory, such as `agent.save`.
+
+        Raises:
+          UserError: the disk refuses; the checkpoints before this one are intact.
+        """
+        older = _finished(self.directory)
+        path = self.directory / f"{_number(older[-1]) + 1 if older else 1:06d}-{frames}"
+        temporary = _unfinished(path)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            for left in self.directory.glob("*-unfinished"):  # by a killed process
+                shutil.rmtree(left)
+            temporary.mkdir()
+            write(temporary)
+            for name, tree in parts.items():
+                _write_part(temporary, name, tree)
+            files = sorted(temporary.iterdir())
+            for file in files:
+                _sync(file)
+            manifest = json.dumps(
+                {file.name: _digest(file) for file in files}, indent=1
+            )
+            (temporary / MARKER).write_text(manifest)
+            _sync(temporary / MARKER)
+            _sync(temporary)
+            temporary.rename(path)
+            _sync(self.directory)
+            intact = [old for old in [*older, path] if old not in self._skipped]
+            for old in {*intact[: -self.keep], *self._skipped}:
+                # Renamed first: half of a directory never looks like a whole one.
+                shutil.rmtree(old.rename(_unfinished(old)))
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise UserError(
+                f"The checkpoint {path} cannot be written ({error.strerror}); what was "
+                "saved before is intact."
+            ) from error
+        self._skipped.clear()
+        return path
+
+    def latest(self) -> Path | None:
+        """The newest intact checkpoint; None if none was ever saved.
+
+        Raises:
+          UserError: there are checkpoints, and every one is damaged.
+        """
+        found = _finished(self.directory)
+        for path in reversed(found):
+            try:
+                verify(path)
+                return path
+            except UserError as error:
+                self._skipped.add(path)
+                self.say(f"Skipped a checkpoint: {error}")
+        if found:
+            raise UserError(
+                f"No checkpoint in {self.directory} is intact: use another --logdir, "
+                "or move this one away to start again."
+            )
+        return None
+
+
+def latest(directory: Path) -> Path:
+    """The newest intact checkpoint in a run's `checkpoints`.
+
+    Raises:
+      UserError: there is none.
+    """
+    path = Checkpoints(directory).latest()
+    if path is None:
+        raise UserError(f"There is no checkpoint in {directory} yet.")
+    return path
+
+
+def verify(path: Path) -> None:
+    """Compares every byte with the checksums in COMPLETE.
+
+    Raises:
+      UserError: the checkpoint is incomplete or damaged; names the file.
+    """
+    try:
+        for name, expected in json.loads((path / MARKER).read_bytes()).items():
+            if _digest(path / name) != expected:
+                raise UserError(f"{path / name} is damaged: its checksum differs.")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is incomplete or damaged ({error}).") from error
+
+
+def read(path: Path, name: str) -> Any:
+    """One part of a checkpoint, as it was given to `save` (tuples became lists)."""
+    plain = json.loads((path / f"{name}.json").read_bytes())
+    return _join(plain, read_arrays(path / f"{name}.npz"))
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """An .npz file, never unpickling."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _finished(directory: Path) -> list[Path]:
+    """Checkpoints with their final name, oldest first."""
+    paths = directory.glob("*")
+    return sorted((p for p in paths if re.fullmatch(r"\d+-\d+", p.name)), key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.name.split("-")[0])
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f"{path.name}-unfinished")
+
+
+# --- One part ------------------------------------------------------------------
+
+
+def _write_part(directory: Path, name: str, tree: Any) -> None:
+    arrays: dict[str, np.ndarray] = {}
+    plain = _split(tree, name, arrays)
+    (directory / f"{name}.json").write_text(json.dumps(plain))
+    np.savez(directory / f"{name}.npz", **arrays)  # type: ignore[arg-type]
+
+
+def _split(tree: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
+    """`tree` as JSON; its arrays go into `arrays`, a reference stays behind."""
+    if isinstance(tree, Mapping):
+        if not all(isinstance(key, str) for key in tree):
+            raise TypeError(f"Checkpoint entry '{path}' has keys that are no strings.")
+        return {key: _split(tree[key], f"{path}/{key}", arrays) for key in tree}
+    if isinstance(tree, list | tuple):
+        return [_split(item, f"{path}/{i}", arrays) for i, item in enumerate(tree)]
+    if isinstance(tree, np.ndarray | np.generic):
+        if tree.dtype.kind not in "biufcSU":  # others would need pickle
+            raise TypeError(f"Checkpoint entry '{path}' has the type {tree.dtype}.")
+        key = f"a{len(arrays)}"
+        arrays[key] = np.asarray(tree)
+        return {_ARRAY: key}
+    if tree is None or isinstance(tree, bool | int | float | str):
+        return tree
+    raise TypeError(f"Checkpoint entry '{path}' is a {type(tree).__name__}.")
+
+
+def _join(plain: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    if isinstance(plain, list):
+        return [_join(item, arrays) for item in plain]
+    if isinstance(plain, dict):
+        if set(plain) == {_ARRAY}:
+            return arrays[plain[_ARRAY]]
+        return {key: _join(value, arrays) for key, value in plain.items()}
+    return plain
+
+
+# --- Files ------------------------------------------------------------------------
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replaces a file as a whole: a reader sees the old bytes or the new ones."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    _sync(temporary)
+    temporary.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Makes a file's bytes, or a directory's names, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": digest}

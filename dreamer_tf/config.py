@@ -1,0 +1,350 @@
+"""Frozen dataclasses that are at once the settings, the flags and their help.
+
+A field's comment (on its line, or on the lines directly above) is the help text
+of its flag; nesting gives dotted names: `dyn: Dyn` with `deter: int` becomes
+`--dyn.deter`. This module imports no backend.
+"""
+
+import ast
+import contextlib
+import dataclasses
+import difflib
+import inspect
+import io
+import math
+import tokenize
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypeVar
+
+from absl import flags
+
+from dreamer_tf.errors import UserError
+
+C = TypeVar("C")  # a frozen dataclass
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """What is run, where and for how long; the algorithm's numbers are elsewhere."""
+
+    version: str = "v3"  # which Dreamer: v1, v2 or v3
+    benchmark: str = "dmc_proprio"  # kind of task, which selects presets
+    protocol: str = "nature"  # named set of settings a score belongs to
+    task: str = "walker_walk"  # task of the benchmark
+    seed: int = 0  # the run's only source of randomness
+    steps: int = 1_000_000  # budget in environment frames, action repeat included
+    logdir: str = ""  # directory of the run; the same command continues it
+    envs: int = 1  # environments that collect data side by side
+    workers: int = 0  # processes that step them; 0: all in the main process
+    repeat: int = 1  # frames for which one action is held
+    obs: Literal["proprio", "image", "both"] = "proprio"  # what the agent sees
+    size: int = 64  # height and width of images in pixels
+    camera: int | None = None  # camera id; none: the usual one of the task
+    # dm_control without multi-sampling and with a small shadow map: faster in
+    # software, but other pixels than the papers'
+    fast_render: bool = False
+    length: int = 0  # longest episode in frames; 0: as the environment says
+    eval_every: int = 0  # frames between evaluations; 0: never evaluate
+    eval_episodes: int = 10  # episodes of one evaluation
+    log_every: int = 1000  # frames between rows of metrics.jsonl
+    save_every: float = 300.0  # seconds between checkpoints
+    replay_gb: float = 4.0  # memory that the replay may fill, in 10^9 bytes
+
+    def validate(self) -> None:
+        at_least = {"envs": 1, "repeat": 1, "size": 1, "eval_episodes": 1}
+        at_least |= {"log_every": 1, "seed": 0, "steps": 0, "workers": 0}
+        at_least |= {"length": 0, "eval_every": 0, "save_every": 0}
+        for name, lowest in at_least.items():
+            if getattr(self, name) < lowest:
+                raise UserError(
+                    f"--{name} must be at least {lowest}, got {getattr(self, name)}."
+                )
+        if self.seed >= 2**32:
+            raise UserError(f"--seed must be below {2**32}, got {self.seed}.")
+        if self.workers > self.envs:
+            raise UserError(
+                f"--workers must be at most --envs={self.envs}, got {self.workers}."
+            )
+        if self.replay_gb <= 0:
+            raise UserError(f"--replay_gb must be above 0, got {self.replay_gb}.")
+
+
+# What may differ when a run is continued: none of it changes what was learned.
+CHANGEABLE: tuple[str, ...] = ("steps", "logdir", "workers", "log_every", "save_every")
+CHANGEABLE += ("eval_every", "eval_episodes")
+
+
+# --- Walking and checking ---------------------------------------------------
+
+
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yields (dotted name, type hint, value) of every field that is not nested."""
+    for name, hint in _hints(type(config)).items():
+        value = getattr(config, name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, hint, value
+
+
+def validate(config: Any) -> None:
+    """Calls `validate()` of the dataclass and of every nested one, inner first."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            validate(value)
+    if hasattr(config, "validate"):
+        config.validate()
+
+
+def updated(config: C, changes: Mapping[str, Any]) -> C:
+    """A copy with dotted fields replaced: `updated(c, {"dyn.deter": 512})`.
+
+    Values are checked against the field's type (1e6 is a whole number, a list
+    serves as a tuple); ranges are checked last, on the finished copy.
+
+    Raises:
+      UserError: unknown name, wrong type, or a value out of range.
+    """
+    known = {name: hint for name, hint, _ in leaves(config)}
+    checked = {}
+    for name, value in changes.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean '{close[0]}'?" if close else "there is none like it."
+            raise UserError(f"Unknown setting '{name}': {hint}")
+        checked[name] = _convert(name, known[name], value)
+    result = _replace(config, checked)
+    validate(result)
+    return result
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested dict of JSON types; tuples become lists."""
+    return {
+        field.name: _plain(getattr(config, field.name))
+        for field in dataclasses.fields(config)
+    }
+
+
+def from_dict(cls: type[C], data: Mapping[str, Any]) -> C:
+    """Inverse of `to_dict`; fields that `data` lacks have their defaults.
+
+    Raises:
+      UserError: unknown name, wrong type, or a value out of range.
+    """
+    default = cls()
+    return updated(default, _flat(default, data))
+
+
+def _flat(default: Any, data: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        raise UserError(
+            f"Setting '{prefix[:-1]}' must be a group of settings, got {data!r}."
+        )
+    result: dict[str, Any] = {}
+    for name, value in data.items():
+        nested = getattr(default, name, None)
+        if dataclasses.is_dataclass(nested):
+            result |= _flat(nested, value, f"{prefix}{name}.")
+        else:
+            result[prefix + name] = value
+    return result
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _replace(config: C, changes: Mapping[str, Any], prefix: str = "") -> C:
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        value, name = getattr(config, field.name), prefix + field.name
+        if dataclasses.is_dataclass(value):
+            fields[field.name] = _replace(value, changes, name + ".")
+        elif name in changes:
+            fields[field.name] = changes[name]
+    return dataclasses.replace(config, **fields)  # type: ignore[type-var]
+
+
+# --- Types -------------------------------------------------------------------
+
+
+def _hints(cls: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def _optional(hint: Any) -> tuple[Any, bool]:
+    """Splits `X | None` into (X, True); anything else is (hint, False)."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        inner = [arg for arg in typing.get_args(hint) if arg is not type(None)]
+        if len(inner) == 1:
+            return inner[0], True
+        raise TypeError(f"A setting has one type, or one type and None, not {hint}.")
+    return hint, False
+
+
+def _expects(hint: Any) -> str:
+    inner, optional = _optional(hint)
+    if typing.get_origin(inner) is Literal:
+        text = "one of " + ", ".join(map(str, typing.get_args(inner)))
+    elif typing.get_origin(inner) is tuple:
+        text = f"a comma-separated list, each {_expects(typing.get_args(inner)[0])}"
+    else:
+        names = {int: "a whole number", float: "a number", str: "a text"}
+        text = names.get(inner, "true or false")
+    return text + " or none" if optional else text
+
+
+def _convert(name: str, hint: Any, value: Any) -> Any:
+    """`value` as the field's type; UserError with the field's name otherwise."""
+    inner, optional = _optional(hint)
+    if value is None and optional:
+        return None
+    wrong = UserError(f"Setting '{name}' must be {_expects(hint)}, got {value!r}.")
+    if typing.get_origin(inner) is Literal:
+        if value not in typing.get_args(inner):
+            raise wrong
+        return value
+    if typing.get_origin(inner) is tuple:
+        item = typing.get_args(inner)[0]
+        if not isinstance(value, list | tuple):
+            raise wrong
+        return tuple(_convert(name, item, entry) for entry in value)
+    if inner in (int, float):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or math.isnan(value):
+            raise wrong
+        if inner is int and not (math.isfinite(value) and value == int(value)):
+            raise wrong
+        return inner(value)
+    if not isinstance(value, inner):
+        raise wrong
+    return value
+
+
+def _parse(name: str, hint: Any, text: str) -> Any:
+    """A flag's text as the field's type."""
+    inner, optional = _optional(hint)
+    if optional and text.lower() in ("none", ""):
+        return None
+    if typing.get_origin(inner) is tuple:
+        item = typing.get_args(inner)[0]
+        return tuple(_parse(name, item, part) for part in text.split(",") if part)
+    value: Any = text
+    if typing.get_origin(inner) is Literal:
+        value = {str(choice): choice for choice in typing.get_args(inner)}.get(text)
+    elif inner in (int, float):
+        for number in (inner, float):  # the second reads 1e6 for a whole number
+            with contextlib.suppress(ValueError):
+                value = number(text)
+                break
+    return _convert(name, inner, value)
+
+
+# --- Flags -------------------------------------------------------------------
+
+
+class _Parser(flags.ArgumentParser):
+    def __init__(self, name: str, hint: Any):
+        self.name, self.hint = name, hint
+        self.syntactic_help = _expects(hint)
+
+    def parse(self, argument: Any) -> Any:
+        if not isinstance(argument, str):
+            return argument  # a default, already of the field's type
+        try:
+            return _parse(self.name, self.hint, argument)
+        except UserError:
+            raise ValueError(f"it must be {_expects(self.hint)}.") from None
+
+    def flag_type(self) -> str:
+        return _expects(self.hint)
+
+
+class _Serializer(flags.ArgumentSerializer):
+    def serialize(self, value: Any) -> str:
+        return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+class _Switch(flags.BooleanFlag):
+    def _parse(self, argument: Any) -> bool | None:
+        try:
+            return super()._parse(argument)
+        except flags.IllegalFlagValueError:
+            raise flags.IllegalFlagValueError(
+                f"flag --{self.name}={argument}: it must be true or false."
+            ) from None
+
+
+def define_flags(config: Any, flag_values: flags.FlagValues, section: str) -> None:
+    """Defines one flag per field, the config's values as defaults.
+
+    `section` is the heading under which `--helpfull` lists them.
+    """
+    texts = helps(config)
+    for name, hint, value in leaves(config):
+        inner, _ = _optional(hint)
+        if inner is bool:
+            flag: flags.Flag = _Switch(name, value, texts[name])
+        elif typing.get_origin(hint) is Literal and isinstance(value, str):
+            choices = typing.get_args(hint)
+            flag = flags.EnumFlag(name, value, texts[name], choices)
+        else:
+            parser, serializer = _Parser(name, hint), _Serializer()
+            flag = flags.Flag(parser, serializer, name, value, texts[name])
+        flags.DEFINE_flag(flag, flag_values, section)
+
+
+def from_flags(config: C, flag_values: flags.FlagValues) -> C:
+    """The config with every field replaced by its parsed flag, ranges checked."""
+    return updated(
+        config, {name: flag_values[name].value for name, *_ in leaves(config)}
+    )
+
+
+def helps(config: Any, prefix: str = "") -> dict[str, str]:
+    """Dotted name -> the field's comment in the source."""
+    comments = _comments(type(config))
+    texts: dict[str, str] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            texts |= helps(value, f"{prefix}{field.name}.")
+        else:
+            texts[prefix + field.name] = comments.get(field.name, "")
+    return texts
+
+
+def _comments(cls: Any) -> dict[str, str]:
+    """Field -> comment, from the class's source and that of its bases."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if hasattr(base, "__dataclass_fields__"):
+            found |= _comments_in(inspect.cleandoc("\n" + inspect.getsource(base)))
+    return found
+
+
+def _comments_in(source: str) -> dict[str, str]:
+    own_line: dict[int, str] = {}
+    same_line: dict[int, str] = {}
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            alone = token.line.strip().startswith("#")
+            text = token.string.lstrip("#").strip()
+            (own_line if alone else same_line)[token.start[0]] = text
+    found = {}
+    for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            first, last = node.lineno, node.end_lineno or node.lineno
+            while first - 1 in own_line:
+                first -= 1
+            rows = range(first, last + 1)
+            both = own_line | same_line
+            found[node.target.id] = " ".join(both[row] for row in rows if row in both)
+    return found

@@ -1,0 +1,109 @@
+"""The JAX engine. See `engine/__init__.py`.
+
+Keras variables are read and assigned as on TensorFlow; a `StatelessScope`
+turns that into a pure function of their values.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+from keras.src.backend.common.stateless_scope import get_stateless_scope
+from tensorflow_probability.substrates import jax as tfp
+
+__all__ = [
+    "compile",
+    "fold_in",
+    "normal",
+    "scan",
+    "tfp",
+    "to_host",
+    "uniform",
+    "value_and_grad",
+]
+
+
+def compile(
+    fn: Callable,
+    draw: Callable,
+    read: Sequence,
+    write: Sequence = (),
+    jit: bool = True,
+) -> Callable:
+    """Compiles `fn(noise, *args)` into `call(seed, *args)`.
+
+    Args:
+      fn: reads Keras variables in `read` and `write`, assigns those in `write`.
+      draw: `draw(seed, *args)` returns all noise of the call.
+      read, write: every variable `fn` touches; `write` is donated.
+      jit: unused here: JAX always compiles.
+    """
+    del jit
+    written = {id(v) for v in write}
+    read = [v for v in read if id(v) not in written]
+    write = list(write)
+
+    def pure(kept, donated, seed, args):
+        mapping = [*zip(read, kept), *zip(write, donated)]
+        with keras.StatelessScope(state_mapping=mapping) as scope:
+            out = fn(draw(seed, *args), *args)
+        return out, [scope.get_current_value(v) for v in write]
+
+    step = jax.jit(pure, donate_argnums=1)
+
+    def call(seed, *args):
+        kept, donated = [v.value for v in read], [v.value for v in write]
+        out, values = step(kept, donated, seed, args)
+        for variable, value in zip(write, values):
+            # Not `assign`, which would copy what the step has just computed.
+            variable._value = value
+        return out
+
+    return call
+
+
+def value_and_grad(fn: Callable[[], tuple], variables: Sequence) -> tuple:
+    """`((loss, aux), gradients)` of `fn() -> (loss, aux)`; zeros where unused."""
+    outer = get_stateless_scope()
+    # An inner scope does not fall through to the outer one: copy its mapping.
+    mapping = dict(outer.state_mapping) if outer else {}
+
+    def pure(values):
+        with keras.StatelessScope() as scope:
+            scope.state_mapping.update(mapping)
+            scope.state_mapping.update(zip(map(id, variables), values))
+            return fn()
+
+    return jax.value_and_grad(pure, has_aux=True)([v.value for v in variables])
+
+
+def scan(f: Callable, init: Any, xs: Any, length: int) -> tuple:
+    """`jax.lax.scan`: last carry, and ys stacked to `[length, ...]`."""
+    return jax.lax.scan(f, init, xs, length)
+
+
+def fold_in(seed, data: int):
+    """A new seed for draw number `data` below `seed`."""
+    return jax.random.key_data(jax.random.fold_in(_key(seed), data))
+
+
+def uniform(seed, shape):
+    """Uniform float32 noise in [0, 1)."""
+    return jax.random.uniform(_key(seed), shape)
+
+
+def normal(seed, shape):
+    """Standard normal float32 noise."""
+    return jax.random.normal(_key(seed), shape)
+
+
+def to_host(tree: Any) -> Any:
+    """The same structure with NumPy arrays."""
+    return jax.tree.map(np.asarray, tree)
+
+
+def _key(seed):
+    return jax.random.wrap_key_data(jnp.asarray(seed).astype(jnp.uint32))

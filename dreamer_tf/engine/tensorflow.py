@@ -1,0 +1,123 @@
+"""The TensorFlow engine. See `engine/__init__.py`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+__all__ = [
+    "compile",
+    "fold_in",
+    "normal",
+    "scan",
+    "tfp",
+    "to_host",
+    "uniform",
+    "value_and_grad",
+]
+
+
+def compile(
+    fn: Callable,
+    draw: Callable,
+    read: Sequence,
+    write: Sequence = (),
+    jit: bool = True,
+) -> Callable:
+    """Compiles `fn(noise, *args)` into `call(seed, *args)`.
+
+    Args:
+      fn: reads Keras variables in `read` and `write`, assigns those in `write`.
+      draw: `draw(seed, *args)` returns all noise of the call. It runs outside
+        of XLA: XLA's random generator on CPU is 35 times slower.
+      read, write: unused here (variables are captured), needed by JAX.
+      jit: whether XLA compiles `fn`.
+    """
+    del read, write
+    step = tf.function(fn, jit_compile=jit, autograph=False)
+
+    @tf.function(autograph=False)
+    def call(seed, *args):
+        return step(draw(seed, *args), *args)
+
+    return call
+
+
+def value_and_grad(fn: Callable[[], tuple], variables: Sequence) -> tuple:
+    """`((loss, aux), gradients)` of `fn() -> (loss, aux)`; zeros where unused."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch([v.value for v in variables])
+        loss, aux = fn()
+    grads = tape.gradient(
+        loss, [v.value for v in variables], unconnected_gradients="zero"
+    )
+    return (loss, aux), grads
+
+
+def scan(f: Callable, init: Any, xs: Any, length: int) -> tuple:
+    """`lax.scan` for TensorFlow: compiles with and without XLA, has gradients.
+
+    Args:
+      f: `f(carry, x) -> (carry, y)` over structures of tensors.
+      init: first carry.
+      xs: structure of `[length, ...]` tensors.
+      length: number of steps, static (XLA needs a bounded loop).
+
+    Returns:
+      Last carry, and the structure of ys stacked to `[length, ...]`.
+    """
+    nest = tf.nest
+    init = nest.map_structure(tf.convert_to_tensor, init)
+    xs = nest.map_structure(tf.convert_to_tensor, xs)
+    spec = tf.function(f, autograph=False).get_concrete_function(
+        nest.map_structure(lambda c: tf.TensorSpec(c.shape, c.dtype), init),
+        nest.map_structure(lambda x: tf.TensorSpec(x.shape[1:], x.dtype), xs),
+    )
+    y_spec = spec.structured_outputs[1]
+    # Arrays, not slices: the gradient of `x[i]` would fill zeros at every step.
+    inputs = [
+        tf.TensorArray(x.dtype, length, element_shape=x.shape[1:]).unstack(x)
+        for x in nest.flatten(xs)
+    ]
+    outputs = [
+        tf.TensorArray(y.dtype, length, element_shape=y.shape)
+        for y in nest.flatten(y_spec)
+    ]
+
+    def body(i, carry, outputs):
+        x = nest.pack_sequence_as(xs, [a.read(i) for a in inputs])
+        carry, y = f(carry, x)
+        nest.assert_same_structure(y, y_spec)
+        written = [a.write(i, v) for a, v in zip(outputs, nest.flatten(y))]
+        return i + 1, carry, written
+
+    _, carry, outputs = tf.while_loop(
+        lambda i, *_: i < length,
+        body,
+        (0, init, outputs),
+        parallel_iterations=1,
+        maximum_iterations=length,
+    )
+    ys = nest.pack_sequence_as(y_spec, [a.stack() for a in outputs])
+    return carry, ys
+
+
+def fold_in(seed, data: int):
+    """A new seed, int32 `[2]`, for draw number `data` below `seed`."""
+    return tf.random.experimental.stateless_fold_in(seed, data)
+
+
+def uniform(seed, shape):
+    """Uniform float32 noise in [0, 1)."""
+    return tf.random.stateless_uniform(shape, seed)
+
+
+def normal(seed, shape):
+    """Standard normal float32 noise."""
+    return tf.random.stateless_normal(shape, seed)
+
+
+def to_host(tree: Any) -> Any:
+    """The same structure with NumPy arrays."""
+    return tf.nest.map_structure(lambda x: x.numpy(), tree)

@@ -1,0 +1,139 @@
+"""Environments: the dm_control suite, any gymnasium environment, and a toy task.
+
+    env = make_env("dmc_walker_walk", repeat=2)
+    envs = make_envs("toy", 4, workers=2, seed=1)
+
+Importing this package loads no simulator and neither TensorFlow nor JAX.
+"""
+
+import difflib
+import functools
+from typing import TYPE_CHECKING
+
+from dreamer_tf.envs.base import Env, Record
+from dreamer_tf.envs.check import check_env, check_record
+from dreamer_tf.envs.vector import Envs, episode_seed
+from dreamer_tf.errors import UserError
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+__all__ = [
+    "Env",
+    "Envs",
+    "Record",
+    "check_env",
+    "check_record",
+    "episode_seed",
+    "list_tasks",
+    "make_env",
+    "make_envs",
+]
+
+
+def make_env(
+    task: "str | gym.Env",
+    seed: int = 0,
+    repeat: int = 1,
+    size: int = 64,
+    obs: str = "proprio",
+    camera: int | None = None,
+    length: int = 0,
+    fast_render: bool = False,
+) -> Env:
+    """Makes an environment from a task's name.
+
+    Args:
+        task: `dmc_<domain>_<task>` (also without `dmc_`; `cup_catch` is
+            `ball_in_cup_catch`), `gym_<id>` for any gymnasium id, `toy` or
+            `toy_discrete`; or a gymnasium environment.
+        seed: of episodes that are reset without a seed of their own, and of what an
+            environment draws once at construction (the lqr tasks of dm_control).
+        repeat: frames per decision; rewards are summed over them.
+        size: height and width of images, in pixels.
+        obs: what is observed: "proprio" (vectors), "image", or "both".
+        camera: number of a dm_control camera, None for the papers' choice.
+        length: frames after which episodes are cut, 0 for the task's own limit.
+        fast_render: dm_control without multi-sampling and with a small shadow map;
+            faster in software, but other pixels than the papers'.
+
+    Raises:
+        UserError: the task or an argument is unknown or does not fit.
+    """
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed is {seed}, but must be from 0 to {2**32 - 1}.")
+    if not isinstance(task, str):
+        _only_dmc("a gymnasium environment", camera, fast_render)
+        from dreamer_tf.envs.gymnasium import Gymnasium
+
+        return Gymnasium(task, seed, repeat, size, obs, length)
+    if task.startswith("gym_"):
+        _only_dmc(task, camera, fast_render)
+        from dreamer_tf.envs.gymnasium import Gymnasium
+
+        return Gymnasium(task.removeprefix("gym_"), seed, repeat, size, obs, length)
+    from dreamer_tf.envs import dmc, toy
+
+    if task in toy.TASKS:
+        _only_dmc(task, camera, fast_render)
+        return toy.Toy(task == "toy_discrete", seed, repeat, size, obs, length)
+    if dmc.canonical(task) not in dmc.tasks():
+        raise _unknown(task)
+    return dmc.DMC(task, seed, repeat, size, obs, camera, length, fast_render)
+
+
+def make_envs(
+    task: str,
+    count: int,
+    workers: int = 0,
+    seed: int = 0,
+    series: int = 0,
+    **arguments,
+) -> Envs:
+    """Makes `count` environments of one task, spread over `workers` processes.
+
+    Args:
+        task: as in `make_env`, like the other keyword arguments.
+        count: number of environments.
+        workers: number of processes, 0 to step them in this one.
+        seed: of the run; episode k of environment i is seeded from (seed, i, k).
+        series: another number here gives other episodes of the same run seed, for
+            example for evaluation.
+    """
+    if arguments.get("obs", "proprio") != "proprio" and _is_dmc(task):
+        from dreamer_tf.envs import gl
+
+        gl.choose()  # once here, so that not every worker has to find out
+    make = functools.partial(make_env, task, seed=seed, **arguments)
+    return Envs([make] * count, workers, (seed, series))
+
+
+def list_tasks() -> list[str]:
+    """The names of all tasks but gymnasium's, which lists its own (`gym_<id>`)."""
+    from dreamer_tf.envs import dmc, toy
+
+    return [*(f"dmc_{name}" for name in dmc.tasks()), *toy.TASKS]
+
+
+def _is_dmc(task: str) -> bool:
+    return not task.startswith(("gym_", "toy"))
+
+
+def _only_dmc(task: str, camera: int | None, fast_render: bool) -> None:
+    if camera is not None or fast_render:
+        raise UserError(
+            f"camera and fast_render are for dm_control tasks, but the task is {task}."
+        )
+
+
+def _unknown(task: str) -> UserError:
+    known = list_tasks()
+    # Compared without dmc_, so that both spellings find their neighbours.
+    short = {name.removeprefix("dmc_"): name for name in known}
+    short["cup_catch"] = "dmc_cup_catch"
+    near = difflib.get_close_matches(task.removeprefix("dmc_"), short, 3)
+    hint = f"did you mean {' or '.join(short[n] for n in near)}? " if near else ""
+    return UserError(
+        f'task "{task}" is not known: {hint}There are gym_<id> for every gymnasium id, '
+        f"and {', '.join(known)}."
+    )

@@ -1,0 +1,340 @@
+"""Several environments at once: in this process, or spread over worker processes.
+
+A worker is a fresh Python that gets its environments' constructors over a pipe. It is
+neither forked (TensorFlow and GPU contexts do not survive that) nor does it import
+the main script again, as multiprocessing would: so it never loads TensorFlow or JAX,
+and scripts need no `if __name__ == "__main__"`.
+"""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, Protocol
+
+import cloudpickle
+import numpy as np
+from gymnasium import spaces
+
+from dreamer_tf.envs.base import Env, Record, action_size
+from dreamer_tf.envs.check import check_record
+from dreamer_tf.errors import UserError
+
+MakeFn = Callable[[], Env]
+Call = tuple[int, str, Any]  # environment number, method, argument
+
+_START = "import sys, dreamer_tf.envs.vector as v; v.serve(int(sys.argv[1]))"
+
+# Workers share the cores with the learner, and one environment feeds one core.
+_THREADS = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "LP_NUM_THREADS": "0",  # Mesa's software renderer: 0 renders in the caller
+}
+
+
+class Envs:
+    """N environments that are stepped together.
+
+    After a record with `is_last` the next `step` of that environment ignores its
+    action and returns the first record of the next episode. Episode k of environment
+    i is seeded from (seed, i, k), however many workers there are and however fast
+    the other environments finish.
+
+    Args:
+        make_fns: one constructor per environment, called where it will live.
+        workers: number of processes that share the environments; 0 for none.
+        seed: of the run; a sequence such as (run seed, 1) gives another set of
+            episodes, for example for evaluation.
+
+    Attributes:
+        obs_space, action_space, repeat: the same for all environments.
+        episodes: int64 [N], the number k of the episode each environment is in, -1
+            before its first. Setting it to k - 1 before `reset` starts episode k.
+
+    Raises:
+        UserError: from every method, when an environment raised one or returned a
+            wrong record; the sentence says which environment. Afterwards, and after
+            a RuntimeError, which is what everything else becomes, all are closed.
+    """
+
+    def __init__(
+        self,
+        make_fns: Sequence[MakeFn],
+        workers: int = 0,
+        seed: int | Sequence[int] = 0,
+    ):
+        if not make_fns:
+            raise UserError("envs is 0, but at least one environment is needed.")
+        if workers < 0:
+            raise UserError(f"workers is {workers}, but must be 0 or more.")
+        self._count = len(make_fns)
+        self._seed = seed
+        self._over = np.ones(self._count, bool)
+        self.episodes = np.full(self._count, -1, np.int64)
+        self._hosts: list[Host] = []
+        groups = min(workers, self._count)
+        numbered = dict(enumerate(make_fns))
+        if groups == 0:
+            self._hosts.append(_Here(numbered))
+        for group in range(groups):
+            mine = {i: f for i, f in numbered.items() if i % groups == group}
+            self._hosts.append(_Worker(mine))
+        self._host_of = [self._hosts[i % len(self._hosts)] for i in numbered]
+        described = self._call([(i, "describe", None) for i in numbered])
+        self.obs_space: spaces.Dict
+        self.action_space: spaces.Box | spaces.Discrete
+        self.repeat: int
+        self.obs_space, self.action_space, self.repeat = described[0]
+        for i, other in enumerate(described):
+            if other != described[0]:
+                self.close()
+                raise UserError(
+                    f"Environment {i} has the spaces {other}, but environment 0 has "
+                    f"{described[0]}: all environments of a run must be alike."
+                )
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __enter__(self) -> "Envs":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def reset(
+        self,
+        indices: Sequence[int] | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> Record:
+        """Starts the next episode of some environments (all by default).
+
+        Args:
+            indices: numbers of the environments.
+            seeds: one per index, instead of those derived from the run's seed.
+
+        Returns:
+            Their first records, stacked: `[len(indices), ...]` per entry.
+        """
+        numbers = list(range(self._count) if indices is None else indices)
+        calls = [self._reset_call(i) for i in numbers]
+        if seeds is not None:
+            calls = [(i, "reset", int(s)) for (i, _, _), s in zip(calls, seeds)]
+        return self._records(calls)
+
+    def step(self, actions: np.ndarray) -> Record:
+        """One decision of every environment.
+
+        Args:
+            actions: float32 `[N, A]`.
+
+        Returns:
+            The records, stacked: `[N, ...]` per entry.
+        """
+        actions = np.asarray(actions, np.float32)
+        expected = (self._count, action_size(self.action_space))
+        if actions.shape != expected:
+            raise ValueError(f"actions have shape {actions.shape}, not {expected}.")
+        if (self.episodes < 0).any():
+            raise RuntimeError("Call reset() before the first step().")
+        return self._records(
+            [
+                self._reset_call(i) if self._over[i] else (i, "step", actions[i])
+                for i in range(self._count)
+            ]
+        )
+
+    def render(self, index: int = 0, size: int | None = None) -> np.ndarray:
+        """The scene of one environment, uint8 `[H, W, 3]`."""
+        return self._call([(index, "render", size)])[0]
+
+    def close(self) -> None:
+        """Closes the environments and ends the processes."""
+        for host in self._hosts:
+            host.close()
+        self._hosts = []
+
+    def _reset_call(self, index: int) -> Call:
+        self.episodes[index] += 1
+        seed = episode_seed(self._seed, index, int(self.episodes[index]))
+        return (index, "reset", seed)
+
+    def _records(self, calls: list[Call]) -> Record:
+        records = self._call(calls)
+        for (i, _, _), record in zip(calls, records):
+            self._over[i] = record["is_last"]
+        return {name: np.stack([r[name] for r in records]) for name in records[0]}
+
+    def _call(self, calls: list[Call]) -> list[Any]:
+        """Runs calls where their environments live, answers in the same order."""
+        if not self._hosts:
+            raise RuntimeError("These environments are closed.")
+        answers: dict[int, Any] = {}
+        try:
+            busy = []
+            for host in self._hosts:
+                mine = [call for call in calls if self._host_of[call[0]] is host]
+                if mine:
+                    host.send(mine)
+                    busy.append((host, mine))
+            for host, mine in busy:
+                for (i, _, _), answer in zip(mine, host.receive()):
+                    answers[i] = answer
+        except BaseException:
+            # Some workers may still owe an answer; nothing after this is in step.
+            self.close()
+            raise
+        return [answers[i] for i, _, _ in calls]
+
+
+def episode_seed(seed: int | Sequence[int], env: int, episode: int) -> int:
+    """The seed of an episode: 32 bits, decorrelated by numpy's SeedSequence."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(env, episode))
+    return int(sequence.generate_state(1)[0])
+
+
+class Host(Protocol):
+    """Where some of the environments live."""
+
+    def send(self, calls: list[Call]) -> None: ...
+
+    def receive(self) -> list[Any]: ...
+
+    def close(self) -> None: ...
+
+
+class _Here:
+    """Environments in this process. What they raise is raised as it is."""
+
+    def __init__(self, make_fns: dict[int, MakeFn]):
+        self._envs = {i: make() for i, make in make_fns.items()}
+        self._answers: list[Any] = []
+
+    def send(self, calls: list[Call]) -> None:
+        self._answers = [_run(self._envs[i], m, argument) for i, m, argument in calls]
+
+    def receive(self) -> list[Any]:
+        return self._answers
+
+    def close(self) -> None:
+        for env in self._envs.values():
+            env.close()
+
+
+class _Worker:
+    """Environments in a process of their own."""
+
+    def __init__(self, make_fns: dict[int, MakeFn]):
+        self._numbers = list(make_fns)
+        try:
+            constructors = cloudpickle.dumps(make_fns)
+        except Exception as error:
+            raise UserError(
+                f"An environment's constructor cannot be sent to a worker process "
+                f"({error}): construct everything inside of it, or use workers=0."
+            ) from error
+        ours, theirs = multiprocessing.Pipe()
+        paths = [os.path.abspath(path) for path in sys.path]  # "" is the current folder
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _START, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **_THREADS, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+        theirs.close()
+        self._pipe = ours
+        self._send(constructors)
+
+    def send(self, calls: list[Call]) -> None:
+        self._send(calls)
+
+    def receive(self) -> list[Any]:
+        try:
+            kind, number, content = self._pipe.recv()
+        except (EOFError, ConnectionError):
+            self._died()
+        if kind == "user error":
+            raise UserError(f"Environment {number}: {content}")
+        if kind == "error":
+            raise RuntimeError(
+                f"Environment {number} failed in its process:\n{content}"
+            )
+        return content
+
+    def close(self) -> None:
+        self._pipe.close()  # which ends the worker, at its next read
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _send(self, message: Any) -> None:
+        try:
+            self._pipe.send(message)
+        except ConnectionError:
+            self._died()
+
+    def _died(self) -> None:
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            code = None
+        name = f" ({signal.Signals(-code).name})" if code and code < 0 else ""
+        several = "s" if len(self._numbers) > 1 else ""
+        raise RuntimeError(
+            f"The process of environment{several} "
+            f"{', '.join(map(str, self._numbers))} died with exit code {code}{name}."
+        )
+
+
+def serve(descriptor: int) -> None:
+    """The life of a worker process: answers until the pipe closes.
+
+    Also when the parent was killed: its end of the pipe closes with it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    pipe = Connection(descriptor)
+    envs: dict[int, Env] = {}
+    number = -1
+    try:
+        constructors = pipe.recv()
+        while True:
+            calls = pipe.recv()
+            answers = []
+            try:
+                if constructors:
+                    number = calls[0][0]
+                    for number, make in cloudpickle.loads(constructors).items():
+                        envs[number] = make()
+                    constructors = None
+                for number, method, argument in calls:
+                    answers.append(_run(envs[number], method, argument))
+            except UserError as error:
+                pipe.send(("user error", number, str(error)))
+            except Exception:
+                # The last lines name the error and the place that raised it.
+                lines = traceback.format_exc().splitlines()[-12:]
+                pipe.send(("error", number, "\n".join(lines)))
+            else:
+                pipe.send(("answers", number, answers))
+    except (EOFError, ConnectionError):
+        pass
+    finally:
+        for env in envs.values():
+            env.close()
+
+
+def _run(env: Env, method: str, argument: Any) -> Any:
+    if method == "describe":
+        return env.obs_space, env.action_space, env.repeat
+    result = getattr(env, method)(argument)
+    if method != "render":
+        check_record(result, env.obs_space)
+    return result

@@ -1,0 +1,186 @@
+"""The directory of a run: who may write to it, and what it is a run of."""
+
+import contextlib
+import datetime
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dreamer_tf import config as configs
+from dreamer_tf.checkpoint import write_atomic
+from dreamer_tf.errors import UserError
+
+CONFIG, CHECKPOINTS, LOCK = "config.json", "checkpoints", "lock"
+PACKAGES: tuple[str, ...] = (
+    "tensorflow",
+    "jax",
+    "keras",
+    "tensorflow-probability",
+    "tfp-nightly",
+)
+PACKAGES += ("numpy", "gymnasium", "dm-control", "mujoco")
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the directory, which is created; it is free again when the process dies.
+
+    Raises:
+      UserError: it cannot be written, or another process holds it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = open(path / LOCK, "a+")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(
+            f"--logdir={path} cannot be written: {error.strerror}."
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise UserError(
+                f"--logdir={path} is in use by process {file.read().strip()}: wait for "
+                "it, or use another directory."
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def check(
+    run: configs.RunConfig, agent: Any, say: Callable[[str], None] = print
+) -> None:
+    """Makes sure that the directory is new, or that of this very run.
+
+    What may change (`config.CHANGEABLE`) is compared too, and said.
+
+    Raises:
+      UserError: the directory holds another run, or files of something else.
+    """
+    path = Path(run.logdir)
+    if (path / CONFIG).exists():
+        _compare(path, _read(path), _settings(run, agent), say)
+        return
+    others = sorted(file.name for file in path.iterdir() if file.name != LOCK)
+    if others:
+        raise UserError(
+            f"--logdir={path} is not the directory of a run, as it holds {others[0]} "
+            f"but no {CONFIG}: use a new or an empty directory."
+        )
+
+
+def write(
+    run: configs.RunConfig,
+    agent: Any,
+    command: list[str],
+    say: Callable[[str], None] = print,
+) -> None:
+    """Writes config.json: the settings, and on what and how each start was made."""
+    path = Path(run.logdir)
+    starts = _read(path)["starts"] if (path / CONFIG).exists() else []
+    start = {"command": command, **_surroundings()}
+    for key in ("commit", "python", "backend", "packages"):
+        if starts and starts[-1].get(key) != start[key]:
+            say(f"Changed since the last start: {key}.")
+    content = {**_settings(run, agent), "starts": [*starts, start]}
+    write_atomic(path / CONFIG, json.dumps(content, indent=1).encode())
+
+
+def _settings(run: configs.RunConfig, agent: Any) -> dict[str, Any]:
+    return {"run": configs.to_dict(run), "agent": configs.to_dict(agent)}
+
+
+def read(path: Path) -> configs.RunConfig:
+    """The settings of the run in a directory.
+
+    Raises:
+      UserError: there is no run, or its file is damaged.
+    """
+    return configs.from_dict(configs.RunConfig, _read(path)["run"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads((path / CONFIG).read_text())
+        assert set(stored) >= {"run", "agent", "starts"}
+    except FileNotFoundError as error:
+        raise UserError(f"--logdir={path} holds no run: no {CONFIG} there.") from error
+    except (OSError, ValueError, AssertionError, TypeError) as error:
+        raise UserError(f"{path / CONFIG} is damaged ({error}).") from error
+    return stored
+
+
+def _compare(
+    path: Path,
+    stored: Mapping[str, Any],
+    now: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> None:
+    for part in ("run", "agent"):
+        old, new = dict(_flat(stored[part])), dict(_flat(now[part]))
+        for name in [*new, *(name for name in old if name not in new)]:
+            if name in old and name in new and old[name] == new[name]:
+                continue
+            was = _shown(old[name]) if name in old else "without it"
+            is_now = _shown(new[name]) if name in new else "without it"
+            if part == "run" and name in configs.CHANGEABLE:
+                say(f"Continuing with --{name}={is_now}, before it was {was}.")
+            else:
+                raise UserError(
+                    f"--logdir={path} holds a run of another config: --{name} was "
+                    f"{was} there and is {is_now} now; use another directory or the "
+                    "same setting."
+                )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _surroundings() -> dict[str, Any]:
+    """When and on what this process runs, for the record."""
+    packages = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            packages[name] = importlib.metadata.version(name)
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "python": platform.python_version(),
+        "machine": f"{platform.platform()}, {os.cpu_count()} CPUs",
+        "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+        "packages": packages,
+    }
+
+
+def commit() -> str | None:
+    """Of the source that runs, "-dirty" when it was changed; None without git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        run = subprocess.run(
+            command,
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return run.stdout.strip() or None

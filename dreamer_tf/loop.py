@@ -1,0 +1,389 @@
+"""The training loop as a generator of events, and evaluation.
+
+`experience` alternates acting and learning and yields what happened; budgets, logs,
+evaluations and checkpoints live around it, in `train`. Neither knows anything of a
+version but `Agent`, `Schedule` and `make_replay`.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamer_tf import checkpoint, logdir
+from dreamer_tf.agent import Progress, load_agent, make_agent, version_module
+from dreamer_tf.config import RunConfig
+from dreamer_tf.envs import episode_seed, make_env, make_envs
+from dreamer_tf.logs import Episode, Logs, Means, Terminal, append_scores
+
+# Series of episodes, each with seeds of its own.
+TRAINING, EVALUATION, BY_HAND = range(3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+    """One gradient update was made."""
+
+    metrics: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """Every environment's record is in and learned from: the time to look or stop."""
+
+
+@dataclasses.dataclass
+class Parts:
+    """What a run consists of; `build` makes them from the configs."""
+
+    agent: Any
+    envs: Any
+    replay: Any
+    schedule: Any
+    make_env: Callable[[], Any]  # one more environment, for evaluation
+
+
+def build(run: RunConfig, config: Any) -> Parts:
+    """Makes environments, agent, replay and schedule of a run."""
+    how = env_arguments(run)
+    envs = make_envs(run.task, run.envs, run.workers, run.seed, **how)
+    version = version_module(run.version)
+    return Parts(
+        make_agent(run.version, envs.obs_space, envs.action_space, config, run.seed),
+        envs,
+        version.make_replay(config, int(run.replay_gb * 1e9), run.seed),
+        version.Schedule(config),
+        functools.partial(make_env, run.task, seed=run.seed, **how),
+    )
+
+
+def env_arguments(run: RunConfig) -> dict[str, Any]:
+    """What `make_env` needs to know of a run, besides task and seed."""
+    names = ("repeat", "size", "obs", "camera", "length", "fast_render")
+    return {name: getattr(run, name) for name in names}
+
+
+# --- Acting and learning ------------------------------------------------------
+
+
+def experience(
+    parts: Parts, progress: Progress, repeat: int, seed: int
+) -> Iterator[Episode | Update | Decision]:
+    """Acts in all environments and learns as the schedule says, without end.
+
+    At every time step all environments' records are shown to the policy, stored with
+    its latents one after the other, and each is followed by the updates that are due
+    (the order of the official DreamerV3 code). `progress` is kept up to date.
+    """
+    agent, envs = parts.agent, parts.envs
+    replay, schedule = parts.replay, parts.schedule
+    state = agent.initial_state(len(envs))
+    records = envs.reset()
+    scores, lengths = np.zeros(len(envs)), np.zeros(len(envs), int)
+    while True:
+        mode = "random" if schedule.random(progress) else "train"
+        action, state = agent.policy(_seen(records, envs), state, mode)
+        rows = records | {name: np.asarray(state[name]) for name in agent.latents}
+        for index in range(len(envs)):
+            row = {name: values[index] for name, values in rows.items()}
+            replay.add(row, index)
+            progress.records += 1
+            if row["is_first"]:
+                scores[index], lengths[index] = 0.0, 0
+            else:
+                scores[index] += float(row["reward"])
+                lengths[index] += 1
+                progress.decisions += 1
+                progress.frames += repeat
+            if row["is_last"]:
+                progress.episodes += 1
+                progress.finished_frames += int(lengths[index]) * repeat
+            progress.items = len(replay)
+            if row["is_last"]:
+                number = int(envs.episodes[index])
+                yield Episode(
+                    frames=progress.frames,
+                    score=float(scores[index]),
+                    length=int(lengths[index]),
+                    kind="train",
+                    mode=mode,
+                    env=index,
+                    episode=number,
+                    seed=episode_seed((seed, TRAINING), index, number),
+                )
+            for _ in range(schedule.updates(progress)):
+                batch = replay.sample()
+                metrics, feedback = agent.update(batch)
+                if feedback:
+                    replay.update(batch["id"], feedback)
+                yield Update(metrics)
+        yield Decision()
+        records = envs.step(action)
+
+
+def _seen(records: Mapping[str, np.ndarray], env: Any) -> dict[str, np.ndarray]:
+    return {name: records[name] for name in [*env.obs_space.spaces, "is_first"]}
+
+
+# --- Evaluation --------------------------------------------------------------
+
+
+def evaluate(
+    agent: Any,
+    make_env: Callable[[], Any],
+    episodes: int,
+    mode: str = "eval",
+    seed: int | Sequence[int] = 0,
+    first: int = 0,
+    batch: int = 10,
+) -> list[Episode]:
+    """Plays whole episodes without learning from them.
+
+    Args:
+      agent: only its policy is used.
+      make_env: makes an environment; called up to `batch` times.
+      episodes: how many.
+      mode: of the policy: "eval", "train" (explores as in training) or "random".
+      seed: with `first`, decides how the episodes start.
+      first: number of the first episode, so that evaluations differ.
+      batch: episodes that are played side by side.
+
+    Returns:
+      The episodes in order, of the kind "eval" and with `frames` 0.
+    """
+    with contextlib.ExitStack() as stack:
+        envs = [make_env() for _ in range(min(batch, episodes))]
+        for env in envs:
+            stack.callback(env.close)
+        waiting = collections.deque(range(first, first + episodes))
+        playing: list[int | None] = [None] * len(envs)
+        records: list[dict[str, np.ndarray]] = [{}] * len(envs)
+        results: dict[int, Episode] = {}
+        state = agent.initial_state(len(envs))
+        while True:
+            for slot, env in enumerate(envs):
+                if playing[slot] is None and waiting:
+                    new = playing[slot] = waiting.popleft()
+                    start = episode_seed(seed, 0, new)
+                    records[slot] = env.reset(seed=start)
+                    results[new] = Episode(0, 0.0, 0, "eval", mode, 0, new, start)
+            if not any(number is not None for number in playing):
+                return [results[number] for number in sorted(results)]
+            stacked = {k: np.stack([r[k] for r in records]) for k in records[0]}
+            action, state = agent.policy(_seen(stacked, envs[0]), state, mode)
+            for slot, number in enumerate(playing):
+                if number is None:
+                    continue  # its episode is over: an idle row of the batch
+                record = records[slot] = envs[slot].step(action[slot])
+                old = results[number]
+                results[number] = dataclasses.replace(
+                    old,
+                    score=old.score + float(record["reward"]),
+                    length=old.length + 1,
+                )
+                if record["is_last"]:
+                    playing[slot] = None
+
+
+def evaluate_run(
+    path: Path, episodes: int, mode: str = "eval", seed: int = 0
+) -> list[Episode]:
+    """Evaluates the newest checkpoint in a logdir and adds to its scores.csv.
+
+    Raises:
+      UserError: there is no run, or it has no checkpoint yet.
+    """
+    run = logdir.read(path)
+    saved = checkpoint.latest(path / logdir.CHECKPOINTS)
+    frames = checkpoint.read(saved, "loop")["progress"]["frames"]
+    played = evaluate(
+        load_agent(saved),
+        functools.partial(make_env, run.task, seed=run.seed, **env_arguments(run)),
+        episodes,
+        mode,
+        (seed, BY_HAND),
+    )
+    rows = [dataclasses.replace(e, frames=frames, kind="eval_cmd") for e in played]
+    append_scores(path, rows)
+    return rows
+
+
+# --- A run -------------------------------------------------------------------
+
+
+def train(
+    run: RunConfig,
+    config: Any,
+    command: Sequence[str] = (),
+    make_parts: Callable[[RunConfig, Any], Parts] | None = None,
+    terminal: Terminal | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Progress:
+    """Runs until `run.steps` frames, or continues what `run.logdir` holds.
+
+    Args:
+      run, config: the settings; they must be those of a run that is continued, but
+        for the fields in `config.CHANGEABLE`.
+      command: noted in config.json.
+      make_parts: instead of `build`.
+      terminal: where to report; stdout by default.
+      clock: seconds, decides when to save.
+
+    Raises:
+      UserError: the directory is in use, of another run, or cannot be written.
+    """
+    terminal = terminal or Terminal(run.steps)
+    with contextlib.ExitStack() as stack:
+        stack.callback(terminal.close)
+        stack.enter_context(logdir.locked(Path(run.logdir)))
+        logdir.check(run, config, terminal.say)
+        parts = (make_parts or build)(run, config)
+        stack.callback(parts.envs.close)
+        # Only now: settings that cannot be built leave nothing behind.
+        logdir.write(run, config, list(command), terminal.say)
+        trainer = Trainer(run, parts, terminal, clock)
+        stack.callback(trainer.logs.close)
+        trainer.train()
+        return trainer.progress
+
+
+class Trainer:
+    """Turns the events of a run into its files, and continues from them."""
+
+    def __init__(
+        self,
+        run: RunConfig,
+        parts: Parts,
+        terminal: Terminal,
+        clock: Callable[[], float],
+    ):
+        self.run, self.parts, self.terminal, self.clock = run, parts, terminal, clock
+        self.progress, self.means = Progress(), Means()
+        self.updates = 0
+        self.logged = 0  # frames of the last row of metrics
+        self.next_eval: int | None = None  # frames; None as long as acting is random
+        self.evaluated = 0  # episodes
+        path = Path(run.logdir)
+        self.checkpoints = checkpoint.Checkpoints(
+            path / logdir.CHECKPOINTS, say=terminal.say
+        )
+        saved = self.checkpoints.latest()
+        position = self._restore(saved) if saved else None
+        verb = "Continuing" if saved else "Starting"
+        terminal.say(
+            f"{verb} {run.version} on {run.task} in {path} at "
+            f"{self.progress.frames:,} of {run.steps:,} frames."
+        )
+        self.logs = Logs(path, position, self.progress.frames)
+
+    def train(self) -> None:
+        """Goes on until the budget is spent; the last thing is a checkpoint."""
+        if self.progress.frames >= self.run.steps:
+            self.terminal.say(f"Nothing to do: --steps={self.run.steps} is reached.")
+            return
+        saved, score = self.clock(), None
+        for event in experience(
+            self.parts, self.progress, self.run.repeat, self.run.seed
+        ):
+            if isinstance(event, Update):
+                self.updates += 1
+                self.means.add(event.metrics)
+            elif isinstance(event, Episode):
+                score = event.score
+                self.logs.score(event)
+                self.means.add(
+                    {"train/return": event.score, "train/length": event.length}
+                )
+            else:
+                done = self.progress.frames >= self.run.steps
+                self._evaluate_if_due()
+                self._log_if_due(done)
+                if done or self.clock() - saved >= self.run.save_every:
+                    self.save()
+                    saved = self.clock()
+                self.terminal.show(self.progress.frames, self.updates, score)
+                if done:
+                    return
+
+    def _evaluate_if_due(self) -> None:
+        frames, every = self.progress.frames, self.run.eval_every
+        if not every or self.parts.schedule.random(self.progress):
+            return
+        if self.next_eval is None:
+            self.next_eval = frames
+        if frames < self.next_eval:
+            return
+        while self.next_eval <= frames:
+            self.next_eval += every
+        episodes = evaluate(
+            self.parts.agent,
+            self.parts.make_env,
+            self.run.eval_episodes,
+            seed=(self.run.seed, EVALUATION),
+            first=self.evaluated,
+        )
+        self.evaluated += len(episodes)
+        for episode in episodes:
+            self.logs.score(dataclasses.replace(episode, frames=frames))
+        scores = [episode.score for episode in episodes]
+        lengths = [episode.length for episode in episodes]
+        row = {"eval/return": np.mean(scores), "eval/return_std": np.std(scores)}
+        row["eval/length"] = np.mean(lengths)
+        self.logs.metrics(frames, {name: float(v) for name, v in row.items()})
+        self.terminal.say(
+            f"{frames:,} frames: evaluation return {np.mean(scores):.1f} "
+            f"± {np.std(scores):.1f} ({len(scores)} episodes)"
+        )
+
+    def _log_if_due(self, done: bool) -> None:
+        frames, every = self.progress.frames, self.run.log_every
+        if not done and frames // every == self.logged // every:
+            return
+        self.logged = frames
+        row: dict[str, float] = {
+            "updates": self.updates,
+            "episodes": self.progress.episodes,
+            "replay/items": self.progress.items,
+            "replay/gb": self.parts.replay.nbytes / 1e9,
+        }
+        rates = self.terminal.rates(frames, self.updates)
+        self.logs.metrics(frames, row | self.means.take() | rates)
+
+    def save(self) -> None:
+        """Writes a checkpoint of everything."""
+        parts = self.parts
+        state = {
+            "schedule": parts.schedule.state_dict(),
+            "replay": parts.replay.state_dict(),
+            "loop": {
+                "progress": dataclasses.asdict(self.progress),
+                "updates": self.updates,
+                "logged": self.logged,
+                "next_eval": self.next_eval,
+                "evaluated": self.evaluated,
+                "means": self.means.sums,
+                "episodes": parts.envs.episodes,
+                "logs": self.logs.state(),
+            },
+        }
+        self.checkpoints.save(self.progress.frames, state, parts.agent.save)
+
+    def _restore(self, path: Path) -> dict[str, int]:
+        """Takes the state of a checkpoint; returns the position of the logs."""
+        parts, loop = self.parts, checkpoint.read(path, "loop")
+        parts.agent.load_state_dict(checkpoint.read_arrays(path / "agent.npz"))
+        parts.schedule.load_state_dict(checkpoint.read(path, "schedule"))
+        parts.replay.load_state_dict(checkpoint.read(path, "replay"))
+        self.progress = Progress(**loop["progress"])
+        self.updates, self.logged = loop["updates"], loop["logged"]
+        self.next_eval, self.evaluated = loop["next_eval"], loop["evaluated"]
+        self.means.sums = loop["means"]
+        # Unfinished episodes are given up: every environment begins its next one.
+        parts.envs.episodes[:] = loop["episodes"]
+        return loop["logs"]

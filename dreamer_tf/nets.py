@@ -1,0 +1,497 @@
+"""Encoders, decoders and MLPs as Keras layers.
+
+A layer gets its sizes in `__init__` and makes its weights in `build`. The
+names of layers and weights are those of the official code, so that recorded
+weights load by name and a reader can find each tensor there.
+"""
+
+import math
+from collections.abc import Sequence
+
+import keras
+from keras import layers, ops
+
+from dreamer_tf.returns import symlog
+
+# ---------------------------------------------------------------- DreamerV3 --
+
+
+def dense(units: int, name: str, outscale: float = 1.0) -> layers.Dense:
+    """Linear layer with DreamerV3's initialiser, `[..., in] -> [..., units]`.
+
+    Kernel: normal truncated at two standard deviations with variance
+    `outscale² / fan_in`; bias 0 (official `nets.Initializer`).
+    """
+    return layers.Dense(units, kernel_initializer=trunc_normal(outscale), name=name)
+
+
+def split_dense(units: int, name: str, outscale: float = 1.0) -> "SplitDense":
+    """As `dense`, for an input of which one part is known beforehand."""
+    return SplitDense(units, kernel_initializer=trunc_normal(outscale), name=name)
+
+
+def trunc_normal(outscale: float = 1.0):
+    """DreamerV3's kernel initialiser; `outscale` 0 makes the kernel exactly 0."""
+    if not outscale:
+        return keras.initializers.Zeros()
+    return keras.initializers.VarianceScaling(
+        outscale**2, mode="fan_in", distribution="truncated_normal"
+    )
+
+
+def rms_norm(name: str) -> layers.RMSNormalization:
+    """`x / sqrt(mean(x²) + 1e-4) * scale` over the last axis."""
+    return layers.RMSNormalization(epsilon=1e-4, name=name)
+
+
+def conv(filters: int, kernel: int, name: str, outscale: float = 1.0):
+    """Convolution of DreamerV3: stride 1, same size, channels last."""
+    return layers.Conv2D(
+        filters,
+        kernel,
+        padding="same",
+        data_format="channels_last",
+        kernel_initializer=trunc_normal(outscale),
+        name=name,
+    )
+
+
+@keras.saving.register_keras_serializable("dreamer_tf")
+class BlockLinear(layers.Layer):
+    """Block-diagonal linear layer (DreamerV3, "block GRU").
+
+    Args:
+      units: outputs; block `k` of `blocks` writes the k-th part of them.
+      blocks: number of blocks.
+      shared: how many further inputs every block sees, beside its own part.
+      outscale: factor of the initial kernel.
+
+    Input `[..., D]` (split evenly over blocks) and, if `shared`, `[..., shared]`;
+    output `[..., units]`. Kernel `[blocks, D / blocks + shared, units / blocks]`.
+    """
+
+    def __init__(self, units, blocks, shared=0, outscale=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.blocks = units, blocks
+        self.shared, self.outscale = shared, outscale
+
+    def build(self, input_shape):
+        own = input_shape[-1] // self.blocks
+        self.kernel = self.add_weight(
+            shape=(self.blocks, own + self.shared, self.units // self.blocks),
+            initializer=trunc_normal(self.outscale),
+            name="kernel",
+        )
+        self.bias = self.add_weight(
+            shape=(self.units,), initializer="zeros", name="bias"
+        )
+
+    def split(self):
+        """`(own, shared)`: the two halves of the layer as functions.
+
+        The weights are sliced once, here, so that a scan which calls the halves
+        does not slice (and in its gradient pad) them at every step. `own` adds
+        the bias: `call(x, s) == own(x) + shared(s)`.
+        """
+        kernel, bias = (ops.cast(w, self.compute_dtype) for w in self.weights)
+        rows = kernel.shape[1] - self.shared
+        diagonal = kernel[:, :rows]
+        rest = ops.transpose(kernel[:, rows:], (1, 0, 2))
+        rest = ops.reshape(rest, (self.shared, self.units))
+
+        def own(x):
+            lead = x.shape[:-1]
+            x = ops.reshape(x, (-1, self.blocks, rows))
+            x = ops.matmul(ops.transpose(x, (1, 0, 2)), diagonal)
+            return ops.reshape(ops.transpose(x, (1, 0, 2)), (*lead, self.units)) + bias
+
+        def shared(s):
+            return ops.matmul(s, rest)
+
+        return own, shared
+
+    def call(self, x, shared=None):
+        own, rest = self.split()
+        return own(x) if shared is None else own(x) + rest(shared)
+
+    def get_config(self):
+        return super().get_config() | {
+            "units": self.units,
+            "blocks": self.blocks,
+            "shared": self.shared,
+            "outscale": self.outscale,
+        }
+
+
+@keras.saving.register_keras_serializable("dreamer_tf")
+class SplitDense(layers.Dense):
+    """Dense layer over the concatenation of two inputs, one known beforehand.
+
+    `call([a, b]) == first(a) + second(b)` with `first, second = split(width)`:
+    in a scan over `a`, the part of `b` is one large product outside.
+    """
+
+    def split(self, width: int):
+        """`(first, second)`; `first` takes `[..., width]`, `second` adds the bias."""
+        kernel, bias = (ops.cast(w, self.compute_dtype) for w in self.weights)
+        top, rest = kernel[:width], kernel[width:]
+        return lambda a: ops.matmul(a, top), lambda b: ops.matmul(b, rest) + bias
+
+
+def build_stack(linears, norms, width: int) -> int:
+    """Builds alternating linear layers and norms; returns the last width."""
+    for linear, norm in zip(linears, norms):
+        linear.build((None, width))
+        width = linear.units
+        norm.build((None, width))
+    return width
+
+
+def stack(x, linears, norms, act=ops.silu):
+    """DreamerV3's layer stack: linear, norm, activation."""
+    for linear, norm in zip(linears, norms):
+        x = act(norm(linear(x)))
+    return x
+
+
+@keras.saving.register_keras_serializable("dreamer_tf")
+class MLP(layers.Layer):
+    """`depth` times linear, norm, activation: `[..., in] -> [..., units]`.
+
+    Args:
+      depth, units: number of layers and their width.
+    """
+
+    def __init__(self, depth, units, **kwargs):
+        super().__init__(**kwargs)
+        self.depth, self.units = depth, units
+        self.linears = [dense(units, f"linear{i}") for i in range(depth)]
+        self.norms = [rms_norm(f"norm{i}") for i in range(depth)]
+
+    def build(self, input_shape):
+        build_stack(self.linears, self.norms, input_shape[-1])
+
+    def call(self, x):
+        return stack(x, self.linears, self.norms)
+
+    def get_config(self):
+        return super().get_config() | {"depth": self.depth, "units": self.units}
+
+
+@keras.saving.register_keras_serializable("dreamer_tf")
+class MLPHead(layers.Layer):
+    """MLP followed by one or more linear outputs (official `nets.MLPHead`).
+
+    Args:
+      depth, units: of the MLP.
+      outputs: name -> width of each output.
+      outscale: factor of the outputs' initial kernels.
+      group: names of the layers that enclose the outputs.
+
+    `[..., in] -> {name: [..., width]}`.
+    """
+
+    def __init__(self, depth, units, outputs, outscale=1.0, group=("head",), **kwargs):
+        super().__init__(**kwargs)
+        self.depth, self.units, self.outputs = depth, units, dict(outputs)
+        self.outscale, self.group = outscale, tuple(group)
+        self.mlp = MLP(depth, units, name="mlp")
+        self.head = Outputs(self.outputs, outscale, self.group[1:], name=self.group[0])
+
+    def build(self, input_shape):
+        self.mlp.build(input_shape)
+        width = self.units if self.depth else input_shape[-1]
+        self.head.build((*input_shape[:-1], width))
+
+    def call(self, x):
+        return self.head(self.mlp(x))
+
+    def get_config(self):
+        return super().get_config() | {
+            "depth": self.depth,
+            "units": self.units,
+            "outputs": self.outputs,
+            "outscale": self.outscale,
+            "group": self.group,
+        }
+
+
+@keras.saving.register_keras_serializable("dreamer_tf")
+class Outputs(layers.Layer):
+    """Parallel linear layers on one input, `[..., in] -> {name: [..., width]}`."""
+
+    def __init__(self, outputs, outscale=1.0, group=(), **kwargs):
+        super().__init__(**kwargs)
+        self.outputs, self.outscale, self.group = dict(outputs), outscale, tuple(group)
+        if group:
+            self.inner = Outputs(outputs, outscale, group[1:], name=group[0])
+        else:
+            self.linears = {k: dense(n, k, outscale) for k, n in outputs.items()}
+
+    def build(self, input_shape):
+        for layer in [self.inner] if self.group else self.linears.values():
+            layer.build(input_shape)
+
+    def call(self, x):
+        if self.group:
+            return self.inner(x)
+        return {k: linear(x) for k, linear in self.linears.items()}
+
+    def get_config(self):
+        return super().get_config() | {
+            "outputs": self.outputs,
+            "outscale": self.outscale,
+            "group": self.group,
+        }
+
+
+def split_keys(shapes: dict[str, tuple[int, ...]]) -> tuple[list[str], list[str]]:
+    """Observation keys as (vectors, images), each sorted by name."""
+    vectors = sorted(k for k, s in shapes.items() if len(s) < 3)
+    images = sorted(k for k, s in shapes.items() if len(s) == 3)
+    return vectors, images
+
+
+def flatten_vectors(obs, keys: Sequence[str], shapes):
+    """Concatenation of the flattened float32 entries, `[..., width]`."""
+    parts = []
+    for key in keys:
+        x = ops.cast(obs[key], "float32")
+        lead = x.shape[: len(x.shape) - len(shapes[key])]
+        parts.append(ops.reshape(x, (*lead, math.prod(shapes[key]))))
+    return ops.concatenate(parts, -1)
+
+
+@keras.saving.register_keras_serializable("dreamer_tf")
+class Encoder(layers.Layer):
+    """DreamerV3's encoder: `{key: [..., *shape]} -> tokens [..., width]`.
+
+    Vectors: symlog, then an MLP. Images (uint8): per stage a convolution, 2x2
+    max-pooling, norm and activation. Tokens: vector part, then image part.
+
+    Args:
+      shapes: shape of every observation entry.
+      depth, mults, kernel: channels are `depth * mults`; kernel size.
+      layers, units: of the MLP.
+      symlog: whether vectors are squashed.
+    """
+
+    def __init__(
+        self,
+        shapes,
+        depth=64,
+        mults=(2, 3, 4, 4),
+        kernel=5,
+        mlp_layers=3,
+        units=1024,
+        symlog=True,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.config = dict(
+            shapes={k: tuple(s) for k, s in shapes.items()},
+            depth=depth,
+            mults=tuple(mults),
+            kernel=kernel,
+            mlp_layers=mlp_layers,
+            units=units,
+            symlog=symlog,
+        )
+        self.shapes = self.config["shapes"]
+        self.symlog = symlog
+        self.veckeys, self.imgkeys = split_keys(self.shapes)
+        self.width = 0
+        if self.veckeys:
+            names = [f"mlp{i}" for i in range(mlp_layers)]
+            self.linears = [dense(units, n) for n in names]
+            self.norms = [rms_norm(f"{n}norm") for n in names]
+            self.inputs = sum(math.prod(self.shapes[k]) for k in self.veckeys)
+            self.width += units if mlp_layers else self.inputs
+        if self.imgkeys:
+            names = [f"cnn{i}" for i in range(len(mults))]
+            self.convs = [conv(depth * m, kernel, n) for m, n in zip(mults, names)]
+            self.convnorms = [rms_norm(f"{n}norm") for n in names]
+            height, width = self.shapes[self.imgkeys[0]][:2]
+            area = (height // 2 ** len(mults)) * (width // 2 ** len(mults))
+            self.width += area * depth * mults[-1]
+
+    def build(self):
+        if self.veckeys:
+            build_stack(self.linears, self.norms, self.inputs)
+        if self.imgkeys:
+            channels = sum(self.shapes[k][-1] for k in self.imgkeys)
+            for layer, norm in zip(self.convs, self.convnorms):
+                layer.build((None, None, None, channels))
+                channels = layer.filters
+                norm.build((None, None, None, channels))
+
+    def call(self, obs):
+        tokens = []
+        if self.veckeys:
+            x = flatten_vectors(obs, self.veckeys, self.shapes)
+            x = ops.cast(symlog(x) if self.symlog else x, self.compute_dtype)
+            tokens.append(stack(x, self.linears, self.norms))
+        if self.imgkeys:
+            x = ops.concatenate([obs[k] for k in self.imgkeys], -1)
+            lead = x.shape[:-3]
+            x = ops.cast(x, self.compute_dtype) / 255 - 0.5
+            x = ops.reshape(x, (math.prod(lead), *x.shape[-3:]))
+            for layer, norm in zip(self.convs, self.convnorms):
+                x = ops.max_pool(layer(x), 2, 2, data_format="channels_last")
+                x = ops.silu(norm(x))
+            tokens.append(ops.reshape(x, (*lead, math.prod(x.shape[1:]))))
+        return ops.concatenate(tokens, -1)
+
+    def get_config(self):
+        return super().get_config() | self.config
+
+
+@keras.saving.register_keras_serializable("dreamer_tf")
+class Decoder(layers.Layer):
+    """DreamerV3's decoder: `(deter [..., D], stoch [..., S, C]) -> predictions`.
+
+    Vectors: an MLP on (stoch, deter), one linear output per key, in symlog
+    space. Images: a small map from deter (block-linear) plus one from stoch,
+    then per stage nearest upsampling and a convolution; sigmoid, in (0, 1).
+
+    Args: as `Encoder`, with
+      deter, stoch, classes: sizes of the latent.
+      bspace: blocks of the layer that spreads deter over the map.
+      outscale: factor of the outputs' initial kernels.
+    """
+
+    def __init__(
+        self,
+        shapes,
+        deter,
+        stoch,
+        classes,
+        depth=64,
+        mults=(2, 3, 4, 4),
+        kernel=5,
+        mlp_layers=3,
+        units=1024,
+        bspace=8,
+        outscale=1.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.config = dict(
+            shapes={k: tuple(s) for k, s in shapes.items()},
+            deter=deter,
+            stoch=stoch,
+            classes=classes,
+            depth=depth,
+            mults=tuple(mults),
+            kernel=kernel,
+            mlp_layers=mlp_layers,
+            units=units,
+            bspace=bspace,
+            outscale=outscale,
+        )
+        self.shapes = self.config["shapes"]
+        self.deter, self.flat, self.units = deter, stoch * classes, units
+        self.bspace = bspace
+        self.veckeys, self.imgkeys = split_keys(self.shapes)
+        if self.veckeys:
+            widths = {k: math.prod(self.shapes[k]) for k in self.veckeys}
+            self.mlp = MLP(mlp_layers, units, name="mlp")
+            self.vec = VectorOutputs(widths, outscale, name="vec")
+        if self.imgkeys:
+            stages = len(mults)
+            height, width, _ = self.shapes[self.imgkeys[0]]
+            self.map = (height // 2**stages, width // 2**stages, depth * mults[-1])
+            self.sp0 = BlockLinear(math.prod(self.map), bspace, name="sp0")
+            self.sp1, self.sp1norm = dense(2 * units, "sp1"), rms_norm("sp1norm")
+            self.sp2, self.spnorm = (
+                dense(math.prod(self.map), "sp2"),
+                rms_norm("spnorm"),
+            )
+            numbers = list(reversed(range(stages - 1)))
+            self.convs = [conv(depth * mults[i], kernel, f"conv{i}") for i in numbers]
+            self.convnorms = [rms_norm(f"conv{i}norm") for i in numbers]
+            self.channels = [self.shapes[k][-1] for k in self.imgkeys]
+            self.imgout = conv(sum(self.channels), kernel, "imgout", outscale)
+
+    def build(self):
+        if self.veckeys:
+            self.mlp.build((None, self.flat + self.deter))
+            width = self.units if self.mlp.depth else self.flat + self.deter
+            self.vec.build((None, width))
+        if self.imgkeys:
+            self.sp0.build((None, self.deter))
+            self.sp1.build((None, self.flat))
+            self.sp1norm.build((None, self.sp1.units))
+            self.sp2.build((None, self.sp1.units))
+            channels = self.map[-1]
+            self.spnorm.build((None, None, None, channels))
+            for layer, norm in zip(self.convs, self.convnorms):
+                layer.build((None, None, None, channels))
+                channels = layer.filters
+                norm.build((None, None, None, channels))
+            self.imgout.build((None, None, None, channels))
+
+    def call(self, deter, stoch):
+        lead = deter.shape[:-1]
+        stoch = ops.reshape(stoch, (*lead, self.flat))
+        stoch = ops.cast(stoch, self.compute_dtype)
+        deter = ops.cast(deter, self.compute_dtype)
+        out = {}
+        if self.veckeys:
+            outputs = self.vec(self.mlp(ops.concatenate([stoch, deter], -1)))
+            for key, x in outputs.items():
+                out[key] = ops.reshape(x, (*lead, *self.shapes[key]))
+        if self.imgkeys:
+            size = math.prod(lead)
+            height, width, channels = self.map
+            x0 = ops.reshape(
+                self.sp0(deter),
+                (size, self.bspace, height, width, channels // self.bspace),
+            )
+            x0 = ops.reshape(ops.transpose(x0, (0, 2, 3, 1, 4)), (size, *self.map))
+            x1 = self.sp2(ops.silu(self.sp1norm(self.sp1(stoch))))
+            x = ops.silu(self.spnorm(x0 + ops.reshape(x1, (size, *self.map))))
+            for layer, norm in zip(self.convs, self.convnorms):
+                x = ops.silu(norm(layer(upsample(x))))
+            x = ops.sigmoid(self.imgout(upsample(x)))
+            x = ops.reshape(x, (*lead, *x.shape[1:]))
+            start = 0
+            for key, channels in zip(self.imgkeys, self.channels):
+                out[key] = x[..., start : start + channels]
+                start += channels
+        return out
+
+    def get_config(self):
+        return super().get_config() | self.config
+
+
+@keras.saving.register_keras_serializable("dreamer_tf")
+class VectorOutputs(layers.Layer):
+    """One linear output per observation key, in a layer `<key>/pred` each."""
+
+    def __init__(self, widths, outscale=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.widths, self.outscale = dict(widths), outscale
+        self.heads = {
+            k: Outputs({"pred": n}, outscale, name=k) for k, n in self.widths.items()
+        }
+
+    def build(self, input_shape):
+        for head in self.heads.values():
+            head.build(input_shape)
+
+    def call(self, x):
+        return {k: head(x)["pred"] for k, head in self.heads.items()}
+
+    def get_config(self):
+        return super().get_config() | {
+            "widths": self.widths,
+            "outscale": self.outscale,
+        }
+
+
+def upsample(x):
+    """Nearest-neighbour upsampling by two, `[N, H, W, C] -> [N, 2H, 2W, C]`."""
+    n, h, w, c = x.shape
+    x = ops.broadcast_to(x[:, :, None, :, None], (n, h, 2, w, 2, c))
+    return ops.reshape(x, (n, 2 * h, 2 * w, c))

@@ -1,0 +1,95 @@
+"""The papers' optimizers, written out as their update equations."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def global_norm(tensors):
+    """L2 norm of all entries of a list of tensors."""
+    return ops.sqrt(sum(ops.sum(ops.square(x)) for x in tensors))
+
+
+def rms(tensors):
+    """Root mean square of all entries of a list of tensors."""
+    count = sum(int(np.prod(x.shape)) for x in tensors)
+    return global_norm(tensors) / np.sqrt(count)
+
+
+def zeros_like(variable):
+    """An untrained float32 variable of zeros in the shape of `variable`."""
+    return keras.Variable(np.zeros(variable.shape, "float32"), trainable=False)
+
+
+class LaProp:
+    """LaProp with adaptive gradient clipping and warm-up (DreamerV3, official `opt.py`).
+
+    Per tensor, with t = 1, 2, … the number of the update:
+      g  ← g / max(1, ‖g‖ / (agc · max(1e-3, ‖θ‖)))      clip by the tensor's own norm
+      ν  ← β₂ ν + (1 - β₂) g²
+      μ  ← β₁ μ + (1 - β₁) g / (√(ν / (1 - β₂ᵗ)) + ε)     normalise, then average
+      θ  ← θ - lr_t μ / (1 - β₁ᵗ),   lr_t = lr · min(1, (t - 1) / warmup)
+    so the first update only fills the moments.
+
+    Args:
+      params: path -> variable to optimise.
+      config: fields lr, agc, eps, beta1, beta2, warmup, wd.
+    """
+
+    def __init__(self, params: dict, config):
+        self.params, self.config = params, config
+        self.count = keras.Variable(0, dtype="int32", trainable=False)
+        self.mu = {k: zeros_like(v) for k, v in params.items()}
+        self.nu = {k: zeros_like(v) for k, v in params.items()}
+
+    @property
+    def variables(self) -> dict:
+        """Path -> variable of the optimizer's own state."""
+        return (
+            {"opt/count": self.count}
+            | {f"opt/mu/{k}": v for k, v in self.mu.items()}
+            | {f"opt/nu/{k}": v for k, v in self.nu.items()}
+        )
+
+    def updates(self, grads) -> list:
+        """Advances the moments; what to add to each parameter (`-lr` included)."""
+        c = self.config
+        t = ops.cast(self.count + 1, "float32")
+        lr = c.lr * (ops.minimum(1.0, (t - 1) / c.warmup) if c.warmup else 1.0)
+        debias1 = 1 - ops.power(ops.convert_to_tensor(c.beta1, "float32"), t)
+        debias2 = 1 - ops.power(ops.convert_to_tensor(c.beta2, "float32"), t)
+        updates = []
+        for (path, theta), grad in zip(self.params.items(), grads):
+            g = clip_by_agc(grad, theta, c.agc)
+            nu = c.beta2 * self.nu[path] + (1 - c.beta2) * ops.square(g)
+            normed = g / (ops.sqrt(nu / debias2) + c.eps)
+            mu = c.beta1 * self.mu[path] + (1 - c.beta1) * normed
+            update = mu / debias1
+            if c.wd and path.endswith("/kernel"):
+                update = update + c.wd * theta
+            self.nu[path].assign(nu)
+            self.mu[path].assign(mu)
+            updates.append(-lr * update)
+        self.count.assign(self.count + 1)
+        return updates
+
+    def apply(self, grads) -> dict:
+        """One update from gradients in the order of `params`; returns norms."""
+        updates = self.updates(grads)
+        for theta, update in zip(self.params.values(), updates):
+            theta.assign(theta + update)
+        return {
+            "grad_norm": global_norm(grads),
+            "grad_rms": rms(grads),
+            "update_rms": rms(updates),
+            "param_rms": rms([v.value for v in self.params.values()]),
+        }
+
+
+def clip_by_agc(grad, theta, clip, floor=1e-3):
+    """Scales `grad` so that its norm is at most `clip` times that of `theta`."""
+    if not clip:
+        return grad
+    limit = clip * ops.maximum(floor, ops.norm(ops.reshape(theta, (-1,))))
+    norm = ops.norm(ops.reshape(grad, (-1,)))
+    return grad / ops.maximum(1.0, norm / limit)

@@ -1,0 +1,134 @@
+"""Pure functions of the papers: squashing, two-hot codes, λ-returns.
+
+Everything here maps tensors to tensors; nothing holds state.
+"""
+
+from keras import ops
+
+
+def symlog(x):
+    """`sign(x) log(1 + |x|)` (DreamerV3, Eq. 9)."""
+    return ops.sign(x) * ops.log1p(ops.abs(x))
+
+
+def symexp(x):
+    """The inverse of `symlog`: `sign(x) (exp|x| - 1)` (DreamerV3, Eq. 9)."""
+    return ops.sign(x) * ops.expm1(ops.abs(x))
+
+
+def recursion(x, decay, last):
+    """`R_t = x_t + decay_t R_{t+1}` with `R_T = last`; the core of every return.
+
+    Args:
+      x, decay: `[T, ...]`, time first.
+      last: `[...]`.
+
+    Returns:
+      `R_0 … R_{T-1}`, `[T, ...]`.
+    """
+    returns = []
+    for t in reversed(range(x.shape[0])):
+        last = x[t] + decay[t] * last
+        returns.append(last)
+    return ops.stack(returns[::-1])
+
+
+def lambda_return(reward, value, discount, bootstrap, lambda_):
+    """λ-return in the indexing of DreamerV1 and V2 (V1 Eq. 6, V2 Eq. 4).
+
+    `R_t = r_t + d_t ((1 - λ) v_{t+1} + λ R_{t+1})`, where reward, discount and
+    return belong to the same state and `v_T = R_T = bootstrap`.
+
+    Args:
+      reward, value, discount: `[T, ...]`, time first.
+      bootstrap: `[...]`, value of the state after the last.
+      lambda_: mixing factor.
+
+    Returns:
+      `[T, ...]`.
+    """
+    following = ops.concatenate([value[1:], bootstrap[None]], 0)
+    x = reward + discount * (1 - lambda_) * following
+    return recursion(x, discount * lambda_, bootstrap)
+
+
+def lambda_return_v3(last, term, reward, boot, disc, lambda_):
+    """λ-return in the indexing of DreamerV3 (`lambda_return` of the official agent).
+
+    Reward and continuation belong to the state that is *arrived at*:
+    `R_t = r_{t+1} + γ_{t+1} ((1 - λ_{t+1}) b_{t+1} + λ_{t+1} R_{t+1})` with
+    `γ = disc (1 - term)`, `λ = lambda_ (1 - last)` and `R_T = b_T`.
+
+    Args:
+      last, term: `[..., T + 1]`, in [0, 1]; 1 where the sequence ends (`last`)
+        and where no reward can follow (`term`).
+      reward, boot: `[..., T + 1]`.
+      disc, lambda_: scalars.
+
+    Returns:
+      `[..., T]`.
+    """
+    last, term, reward, boot = (
+        ops.moveaxis(x, -1, 0) for x in (last, term, reward, boot)
+    )
+    live = (1 - term)[1:] * disc
+    cont = (1 - last)[1:] * lambda_
+    x = reward[1:] + live * (1 - cont) * boot[1:]
+    return ops.moveaxis(recursion(x, live * cont, boot[-1]), 0, -1)
+
+
+def twohot_bins(bins: int):
+    """Bin positions, `[bins]`: `symexp` of an even grid, exactly antisymmetric.
+
+    Built from one half and its mirror image, so that a uniform distribution
+    has mean exactly 0 (DreamerV3, Eq. 10; official `heads.symexp_twohot`).
+    """
+    if bins % 2:
+        half = symexp(ops.linspace(-20.0, 0.0, (bins - 1) // 2 + 1, dtype="float32"))
+        return ops.concatenate([half, -half[:-1][::-1]], 0)
+    half = symexp(ops.linspace(-20.0, 0.0, bins // 2, dtype="float32"))
+    return ops.concatenate([half, -half[::-1]], 0)
+
+
+def twohot(x, bins):
+    """Distribution over `bins` whose mean is `x` (DreamerV3, Eq. 8).
+
+    Args:
+      x: `[...]`, in the space of the bins; beyond the ends the end bin is used.
+      bins: `[N]`, increasing.
+
+    Returns:
+      `[..., N]`, at most two entries are not 0.
+    """
+    n = bins.shape[0]
+    below = ops.sum(ops.cast(bins <= x[..., None], "int32"), -1) - 1
+    above = n - ops.sum(ops.cast(bins > x[..., None], "int32"), -1)
+    below, above = ops.clip(below, 0, n - 1), ops.clip(above, 0, n - 1)
+    equal = below == above
+    to_below = ops.where(equal, 1.0, ops.abs(ops.take(bins, below) - x))
+    to_above = ops.where(equal, 1.0, ops.abs(ops.take(bins, above) - x))
+    total = to_below + to_above
+    return (
+        ops.one_hot(below, n) * (to_above / total)[..., None]
+        + ops.one_hot(above, n) * (to_below / total)[..., None]
+    )
+
+
+def twohot_mean(probs, bins):
+    """Mean of a distribution over antisymmetric `bins`; exactly 0 if uniform.
+
+    The bins reach ±5e8, so rounding in a plain sum would swamp the result:
+    each bin is paired with its mirror image first (official `outs.TwoHot.pred`).
+
+    Args:
+      probs: `[..., N]`.
+      bins: `[N]` from `twohot_bins`.
+
+    Returns:
+      `[...]`.
+    """
+    half = probs.shape[-1] // 2
+    low = ops.flip(probs[..., :half], -1)
+    high = probs[..., -half:]
+    # The middle bin of an odd number is 0 and drops out.
+    return ops.sum((high - low) * bins[-half:], -1)

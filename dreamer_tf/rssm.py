@@ -1,0 +1,70 @@
+"""The two scans over a version's RSSM cell: observe and imagine.
+
+A cell (`v1.RSSM`, `v2.RSSM`, `v3.RSSM`) offers
+  `initial(batch_size)`: the zero state, a dictionary of `[B, ...]`;
+  `observing(embed, action, is_first)`: `(inputs, step)`, where `inputs` are
+    everything that can be computed for all steps at once, `[B, T, ...]`, and
+    `step(state, input, noise) -> (state, outputs)` is one filtering step;
+  `imagining()`: `step(state, action, noise) -> state`.
+"""
+
+import keras
+from keras import ops
+
+from dreamer_tf import engine
+
+
+def observe(cell, state, embed, action, is_first, noise=None):
+    """Filters a batch of sequences: posterior states for every step.
+
+    Args:
+      cell: the RSSM.
+      state: state before the first step, `[B, ...]`.
+      embed: encoded observations, `[B, T, E]`.
+      action: actions that led to them, `[B, T, A]`.
+      is_first: `[B, T]`; where true, state and action are reset first.
+      noise: of the latents, `[B, T, ...]`; None takes their mode.
+
+    Returns:
+      The last state, and the cell's outputs as `[B, T, ...]`.
+    """
+    inputs, step = cell.observing(embed, action, is_first)
+    xs = {"inputs": inputs} if noise is None else {"inputs": inputs, "noise": noise}
+    state, outputs = engine.scan(
+        lambda state, x: step(state, x["inputs"], x.get("noise")),
+        state,
+        keras.tree.map_structure(_swap, xs),
+        embed.shape[1],
+    )
+    return state, keras.tree.map_structure(_swap, outputs)
+
+
+def imagine(cell, policy, start, length, noise=None):
+    """Rolls the prior forward under a policy.
+
+    Args:
+      cell: the RSSM.
+      policy: `policy(state, noise) -> action [N, A]`.
+      start: states to start from, `[N, ...]`.
+      length: number of steps H.
+      noise: `{"action": [H, N, ...], "latent": [H, N, ...]}`; an entry that is
+        missing means the mode.
+
+    Returns:
+      States `s_1 … s_H`, `[H, N, ...]`, and the actions `[H, N, A]` that led to
+      them.
+    """
+    advance = cell.imagining()
+
+    def step(state, noise):
+        action = policy(state, noise.get("action"))
+        state = advance(state, action, noise.get("latent"))
+        return state, (state, action)
+
+    _, (states, actions) = engine.scan(step, start, noise or {}, length)
+    return states, actions
+
+
+def _swap(x):
+    """`[B, T, ...]` <-> `[T, B, ...]`."""
+    return ops.swapaxes(x, 0, 1)

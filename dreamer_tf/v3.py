@@ -1,0 +1,910 @@
+"""DreamerV3: Mastering Diverse Domains through World Models.
+
+Hafner, Pasukonis, Ba, Lillicrap: arXiv 2301.04104, Nature 640:647 (2025).
+Equations are numbered as in arXiv v2; "official" is github.com/danijar/dreamerv3
+at commit e3f0224, whose names this file keeps.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from dreamer_tf import engine, nets, replay, rssm
+from dreamer_tf.agent import Agent, Progress
+from dreamer_tf.distributions import Bernoulli, BoundedNormal, OneHot, TwoHot
+from dreamer_tf.errors import UserError
+from dreamer_tf.optimizers import LaProp
+from dreamer_tf.returns import lambda_return_v3, symexp, symlog
+
+sg = ops.stop_gradient
+
+# ------------------------------------------------------------------- config --
+
+
+@dataclass(frozen=True)
+class Dyn:
+    """The RSSM."""
+
+    deter: int = 8192  # width of the recurrent state
+    hidden: int = 1024  # width of the layers around it
+    stoch: int = 32  # number of categorical latent variables
+    classes: int = 64  # classes of each
+    blocks: int = 8  # diagonal blocks of the recurrent weights
+    unimix: float = 0.01  # share of uniform in latent distributions
+    imglayers: int = 2  # hidden layers of the prior
+    obslayers: int = 1  # hidden layers of the posterior
+    dynlayers: int = 1  # block-linear layers before the gates
+    free_nats: float = 1.0  # KL below which the dynamics get no gradient
+    outscale: float = 1.0  # scale of the initial logit kernels
+
+
+@dataclass(frozen=True)
+class Enc:
+    """The encoder."""
+
+    depth: int = 64  # image channels are depth * mults
+    mults: tuple[int, ...] = (2, 3, 4, 4)  # channel multiplier of every stage
+    kernel: int = 5  # size of the image convolutions
+    layers: int = 3  # layers of the vector MLP
+    units: int = 1024  # width of the vector MLP
+    symlog: bool = True  # squash vector inputs
+
+
+@dataclass(frozen=True)
+class Dec:
+    """The decoder."""
+
+    depth: int = 64  # image channels are depth * mults
+    mults: tuple[int, ...] = (2, 3, 4, 4)  # channel multiplier of every stage
+    kernel: int = 5  # size of the image convolutions
+    layers: int = 3  # layers of the vector MLP
+    units: int = 1024  # width of the vector MLP
+    bspace: int = 8  # blocks of the layer from deter to the first map
+    outscale: float = 1.0  # scale of the initial output kernels
+
+
+@dataclass(frozen=True)
+class Head:
+    """An MLP head."""
+
+    layers: int = 1  # hidden layers
+    units: int = 1024  # their width
+    bins: int = 255  # two-hot bins (reward and value)
+    outscale: float = 1.0  # scale of the initial output kernel
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The actor."""
+
+    layers: int = 3  # hidden layers
+    units: int = 1024  # their width
+    minstd: float = 0.1  # smallest standard deviation of a continuous action
+    maxstd: float = 1.0  # largest standard deviation of a continuous action
+    outscale: float = 0.01  # scale of the initial output kernels
+
+
+@dataclass(frozen=True)
+class LossScales:
+    """Factors of the loss terms."""
+
+    rec: float = 1.0  # reconstruction, for every observation entry
+    rew: float = 1.0  # reward
+    con: float = 1.0  # continuation
+    dyn: float = 1.0  # KL that trains the prior
+    rep: float = 0.1  # KL that trains the posterior
+    policy: float = 1.0  # actor
+    value: float = 1.0  # critic, on imagined states
+    repval: float = 0.3  # critic, on replayed states
+
+
+@dataclass(frozen=True)
+class Opt:
+    """The optimizer, one for all networks."""
+
+    lr: float = 4e-5  # learning rate after warm-up
+    agc: float = 0.3  # adaptive gradient clipping, relative to the tensor's norm
+    eps: float = 1e-20  # added to the root of the second moment
+    beta1: float = 0.9  # decay of the momentum
+    beta2: float = 0.999  # decay of the second moment
+    wd: float = 0.0  # weight decay of kernels, times the learning rate
+    warmup: int = 1000  # updates of linear warm-up
+
+
+@dataclass(frozen=True)
+class RetNorm:
+    """Normalisation of returns for the actor."""
+
+    rate: float = 0.01  # of the moving percentiles
+    limit: float = 1.0  # smallest scale
+    perclo: float = 5.0  # lower percentile
+    perchi: float = 95.0  # upper percentile
+    debias: bool = False  # correct the moving averages for their start at 0
+
+
+@dataclass(frozen=True)
+class ImagLoss:
+    """Actor and critic on imagined states."""
+
+    lam: float = 0.95  # λ of the returns
+    actent: float = 3e-4  # entropy bonus of the actor
+    slowreg: float = 1.0  # regularisation of the critic to its slow copy
+    slowtar: bool = False  # compute returns from the slow critic
+
+
+@dataclass(frozen=True)
+class ReplLoss:
+    """Critic on replayed states."""
+
+    lam: float = 0.95  # λ of the returns
+    slowreg: float = 1.0  # regularisation of the critic to its slow copy
+
+
+@dataclass(frozen=True)
+class SlowValue:
+    """The slow copy of the critic."""
+
+    rate: float = 0.02  # share of the critic taken at each refresh
+    every: int = 1  # updates between refreshes
+
+
+@dataclass(frozen=True)
+class ReplaySize:
+    """The replay buffer."""
+
+    size: int = 5_000_000  # sequences that can start in it
+    online: bool = True  # train on every new sequence once, before old ones
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that defines DreamerV3, by official names; the defaults are 200m."""
+
+    dyn: Dyn = field(default_factory=Dyn)
+    enc: Enc = field(default_factory=Enc)
+    dec: Dec = field(default_factory=Dec)
+    rewhead: Head = field(default_factory=lambda: Head(outscale=0.0))
+    conhead: Head = field(default_factory=Head)
+    policy: Policy = field(default_factory=Policy)
+    value: Head = field(default_factory=lambda: Head(layers=3, outscale=0.0))
+    loss_scales: LossScales = field(default_factory=LossScales)
+    opt: Opt = field(default_factory=Opt)
+    retnorm: RetNorm = field(default_factory=RetNorm)
+    imag_loss: ImagLoss = field(default_factory=ImagLoss)
+    repl_loss: ReplLoss = field(default_factory=ReplLoss)
+    slowvalue: SlowValue = field(default_factory=SlowValue)
+    replay: ReplaySize = field(default_factory=ReplaySize)
+    batch_size: int = 16  # sequences of a batch
+    batch_length: int = 64  # steps of a sequence that are trained on
+    replay_context: int = 1  # steps before them that only give the start state
+    train_ratio: float = 32.0  # replayed steps trained on per collected step
+    horizon: int = 333  # effective horizon; the discount is 1 - 1 / horizon
+    contdisc: bool = True  # put the discount into the continuation head
+    imag_last: int = 0  # imagine from the last steps of a sequence only (0: all)
+    imag_length: int = 15  # steps of imagination
+    reward_grad: bool = True  # train the world model through the reward head
+    repval_loss: bool = True  # train the critic on replayed states too
+    repval_grad: bool = True  # train the world model through that loss
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the computation
+    jit: bool = True  # compile the update with XLA (TensorFlow backend)
+
+    def validate(self):
+        """Raises UserError if the sizes do not fit together."""
+        for name, value, blocks in [
+            ("dyn.deter", self.dyn.deter, self.dyn.blocks),
+            ("dyn.deter", self.dyn.deter, self.dec.bspace),
+            ("dec.depth * dec.mults[-1]", self.channels, self.dec.bspace),
+        ]:
+            if value % blocks:
+                raise UserError(
+                    f"{name} is {value}; it must be a multiple of {blocks} "
+                    "(dyn.blocks and dec.bspace)."
+                )
+        if self.replay_context not in (0, 1):
+            raise UserError(f"replay_context is {self.replay_context}; use 0 or 1.")
+        if not 0 <= self.imag_last <= self.batch_length:
+            raise UserError(
+                f"imag_last is {self.imag_last}; it must be between 0 (all) and "
+                f"batch_length ({self.batch_length})."
+            )
+
+    @property
+    def channels(self) -> int:
+        """Channels of the decoder's first map."""
+        return self.dec.depth * self.dec.mults[-1]
+
+
+# deter, hidden, classes, depth, units (official configs.yaml).
+SIZES = {
+    "1m": (512, 64, 4, 4, 64),
+    "12m": (2048, 256, 16, 16, 256),
+    "25m": (3072, 384, 24, 24, 384),
+    "50m": (4096, 512, 32, 32, 512),
+    "100m": (6144, 768, 48, 48, 768),
+    "200m": (8192, 1024, 64, 64, 1024),
+    "400m": (12288, 1536, 96, 96, 1536),
+}
+
+
+def sized(config: Config, size: str) -> Config:
+    """`config` with the widths of a named model size, "1m" to "400m"."""
+    if size not in SIZES:
+        raise UserError(f"The model size is '{size}'; choose from {', '.join(SIZES)}.")
+    deter, hidden, classes, depth, units = SIZES[size]
+    return replace(
+        config,
+        dyn=replace(config.dyn, deter=deter, hidden=hidden, classes=classes),
+        enc=replace(config.enc, depth=depth, units=units),
+        dec=replace(config.dec, depth=depth, units=units),
+        rewhead=replace(config.rewhead, units=units),
+        conhead=replace(config.conhead, units=units),
+        policy=replace(config.policy, units=units),
+        value=replace(config.value, units=units),
+    )
+
+
+# ---------------------------------------------------------------- RSSM cell --
+
+
+class RSSM(layers.Layer):
+    """Recurrent state-space model with a block GRU (Eq. 1, official `rssm.py`).
+
+    State: `deter [B, D]` and `stoch [B, S, C]`, a vector of one-hots.
+
+    Args:
+      config: `Dyn`.
+      actions: width of the action vector.
+      tokens: width of an encoded observation.
+    """
+
+    def __init__(self, config: Dyn, actions: int, tokens: int, **kwargs):
+        super().__init__(**kwargs)
+        c = self.config = config
+        self.actions, self.tokens, self.flat = actions, tokens, c.stoch * c.classes
+        self.inputs = [nets.dense(c.hidden, f"dynin{i}") for i in range(3)]
+        self.innorms = [nets.rms_norm(f"dynin{i}norm") for i in range(3)]
+        widths = [c.deter] * c.dynlayers + [3 * c.deter]
+        names = [f"dynhid{i}" for i in range(c.dynlayers)] + ["dyngru"]
+        self.blocks = [
+            nets.BlockLinear(w, c.blocks, 0 if i else 3 * c.hidden, name=n)
+            for i, (w, n) in enumerate(zip(widths, names))
+        ]
+        self.hidnorms = [nets.rms_norm(f"dynhid{i}norm") for i in range(c.dynlayers)]
+        widths = [c.hidden] * c.obslayers + [self.flat]
+        names = [f"obs{i}" for i in range(c.obslayers)] + ["obslogit"]
+        scales = [1.0] * c.obslayers + [c.outscale]
+        self.obs = [
+            (nets.dense if i else nets.split_dense)(w, n, s)
+            for i, (w, n, s) in enumerate(zip(widths, names, scales))
+        ]
+        self.obsnorms = [nets.rms_norm(f"obs{i}norm") for i in range(c.obslayers)]
+        names = [f"prior{i}" for i in range(c.imglayers)]
+        self.img = [nets.dense(c.hidden, n) for n in names]
+        self.imgnorms = [nets.rms_norm(f"{n}norm") for n in names]
+        self.priorlogit = nets.dense(self.flat, "priorlogit", c.outscale)
+
+    def build(self):
+        c = self.config
+        for linear, norm, width in zip(
+            self.inputs, self.innorms, (c.deter, self.flat, self.actions)
+        ):
+            linear.build((None, width))
+            norm.build((None, c.hidden))
+        for block in self.blocks:
+            block.build((None, c.deter))
+        for norm in self.hidnorms:
+            norm.build((None, c.deter))
+        width = c.deter + self.tokens
+        for linear in self.obs:
+            linear.build((None, width))
+            width = c.hidden
+        for norm in self.obsnorms:
+            norm.build((None, c.hidden))
+        width = nets.build_stack(self.img, self.imgnorms, c.deter)
+        self.priorlogit.build((None, width))
+
+    def initial(self, batch_size: int) -> dict:
+        """The zero state."""
+        c = self.config
+        return {
+            "deter": ops.zeros((batch_size, c.deter)),
+            "stoch": ops.zeros((batch_size, c.stoch, c.classes)),
+        }
+
+    def feat(self, state):
+        """What the heads see: `[deter, stoch]`, `[..., D + S C]`."""
+        deter, stoch = state["deter"], state["stoch"]
+        stoch = ops.reshape(stoch, (*deter.shape[:-1], self.flat))
+        return ops.concatenate([deter, stoch], -1)
+
+    def dist(self, logit):
+        """The latent's distribution from raw logits `[..., S, C]`."""
+        return OneHot(logit, self.config.unimix)
+
+    def embed_action(self, action):
+        """`[..., A] -> [..., hidden]`; magnitudes above 1 are scaled down to 1."""
+        action = action / sg(ops.maximum(1.0, ops.abs(action)))
+        return ops.silu(self.innorms[2](self.inputs[2](action)))
+
+    def core(self):
+        """`core(deter, stoch, action_embedding) -> deter`, the sequence model."""
+        c = self.config
+        own, shared = self.blocks[0].split()
+
+        def core(deter, stoch, x2):
+            stoch = ops.reshape(stoch, (*deter.shape[:-1], self.flat))
+            x0 = ops.silu(self.innorms[0](self.inputs[0](deter)))
+            x1 = ops.silu(self.innorms[1](self.inputs[1](stoch)))
+            x = own(deter) + shared(ops.concatenate([x0, x1, x2], -1))
+            for block, norm in zip(self.blocks[1:], self.hidnorms):
+                x = block(ops.silu(norm(x)))
+            # Each block's outputs are its part of reset, candidate and update.
+            gates = ops.reshape(x, (*x.shape[:-1], c.blocks, 3, c.deter // c.blocks))
+            reset, cand, update = (
+                ops.reshape(gates[..., i, :], deter.shape) for i in range(3)
+            )
+            cand = ops.tanh(ops.sigmoid(reset) * cand)
+            update = ops.sigmoid(update - 1)
+            return update * cand + (1 - update) * deter
+
+        return core
+
+    def posterior(self):
+        """`(project, logit)`: `logit(deter, project(tokens)) -> [..., S, C]`."""
+        first, second = self.obs[0].split(self.config.deter)
+
+        def logit(deter, projected):
+            x = first(deter) + projected
+            for linear, norm in zip(self.obs[1:], self.obsnorms):
+                x = linear(ops.silu(norm(x)))
+            return self._shape(x)
+
+        return second, logit
+
+    def prior(self, deter):
+        """Logits of the prior, `[..., D] -> [..., S, C]`."""
+        return self._shape(self.priorlogit(nets.stack(deter, self.img, self.imgnorms)))
+
+    def observing(self, tokens, action, is_first):
+        """One filtering step, see `rssm.py`; outputs deter, stoch and logit."""
+        core = self.core()
+        project, logit = self.posterior()
+        keep = 1 - ops.cast(is_first, "float32")
+        inputs = {
+            "keep": keep,
+            "action": self.embed_action(action * keep[..., None]),
+            "tokens": project(tokens),
+        }
+
+        def step(state, x, noise):
+            deter = state["deter"] * x["keep"][:, None]
+            stoch = state["stoch"] * x["keep"][:, None, None]
+            deter = core(deter, stoch, x["action"])
+            post = logit(deter, x["tokens"])
+            stoch = self.dist(post).sample(noise)
+            state = {"deter": deter, "stoch": stoch}
+            return state, state | {"logit": post}
+
+        return inputs, step
+
+    def imagining(self):
+        """One step of the prior, see `rssm.py`."""
+        core = self.core()
+
+        def step(state, action, noise):
+            deter = core(state["deter"], state["stoch"], self.embed_action(action))
+            stoch = self.dist(self.prior(deter)).sample(noise)
+            return {"deter": deter, "stoch": stoch}
+
+        return step
+
+    def _shape(self, logit):
+        c = self.config
+        return ops.reshape(logit, (*logit.shape[:-1], c.stoch, c.classes))
+
+
+# -------------------------------------------------------------- world model --
+
+
+class ReturnNorm:
+    """Moving 5th and 95th percentile of returns (Eq. 12, official `utils.Normalize`).
+
+    Args:
+      config: `RetNorm`.
+    """
+
+    def __init__(self, config: RetNorm):
+        self.config = config
+        self.variables = {
+            k: keras.Variable(0.0, dtype="float32", trainable=False)
+            for k in ("lo", "hi", "corr")
+        }
+
+    def stats(self, ret) -> dict:
+        """Percentiles after seeing `ret`, and the `offset` and `scale` they give."""
+        c = self.config
+        quantiles = ops.convert_to_tensor([c.perclo / 100, c.perchi / 100], "float32")
+        lo, hi = ops.unstack(ops.quantile(ops.reshape(ret, (-1,)), quantiles), 2)
+        new = {"lo": lo, "hi": hi, "corr": 1.0}
+        new = {k: (1 - c.rate) * self.variables[k] + c.rate * v for k, v in new.items()}
+        debias = 1 / ops.maximum(c.rate, new["corr"]) if c.debias else 1.0
+        scale = ops.maximum(c.limit, (new["hi"] - new["lo"]) * debias)
+        return new | {"offset": new["lo"] * debias, "scale": scale}
+
+    def assign(self, stats: dict):
+        """Keeps what `stats` has seen."""
+        for name, variable in self.variables.items():
+            variable.assign(stats[name])
+
+
+class DreamerV3(Agent):
+    """World model, actor and critic of DreamerV3. See `agent.py`."""
+
+    version = "v3"
+    latents = ("deter", "stoch")
+
+    def build(self):
+        """Makes all networks, the optimizer and the running statistics."""
+        c = self.config
+        self.enc = nets.Encoder(
+            self.shapes,
+            c.enc.depth,
+            c.enc.mults,
+            c.enc.kernel,
+            c.enc.layers,
+            c.enc.units,
+            c.enc.symlog,
+            name="enc",
+        )
+        self.dyn = RSSM(c.dyn, self.actions, self.enc.width, name="dyn")
+        self.dec = nets.Decoder(
+            self.shapes,
+            c.dyn.deter,
+            c.dyn.stoch,
+            c.dyn.classes,
+            c.dec.depth,
+            c.dec.mults,
+            c.dec.kernel,
+            c.dec.layers,
+            c.dec.units,
+            c.dec.bspace,
+            c.dec.outscale,
+            name="dec",
+        )
+        self.rew = self._head("rew", c.rewhead, {"logits": c.rewhead.bins})
+        self.con = self._head("con", c.conhead, {"logit": 1})
+        outputs = (
+            {"logits": self.actions}
+            if self.discrete
+            else {"mean": self.actions, "stddev": self.actions}
+        )
+        self.pol = self._head("pol", c.policy, outputs, ("head", "action"))
+        self.val = self._head("val", c.value, {"logits": c.value.bins})
+        self.slowval = self._head("slowval", c.value, {"logits": c.value.bins})
+        for net in (self.enc, self.dyn, self.dec):
+            net.build()
+        feat = c.dyn.deter + c.dyn.stoch * c.dyn.classes
+        for net in (self.rew, self.con, self.pol, self.val, self.slowval):
+            net.build((None, feat))
+        for slow, fast in zip(self.slowval.variables, self.val.variables):
+            slow.assign(np.asarray(fast))
+        self.modules = (self.dyn, self.enc, self.dec)
+        self.modules += (self.rew, self.con, self.pol, self.val)
+        self.params = {v.path: v for m in self.modules for v in m.variables}
+        self.opt = LaProp(self.params, c.opt)
+        self.retnorm = ReturnNorm(c.retnorm)
+        self.add_variables(self.params)
+        self.add_variables({v.path: v for v in self.slowval.variables})
+        self.add_variables(self.opt.variables)
+        self.add_variables(
+            {f"retnorm/{k}": v for k, v in self.retnorm.variables.items()}
+        )
+
+    def _head(self, name, config, outputs, group=("head",)):
+        return nets.MLPHead(
+            config.layers, config.units, outputs, config.outscale, group, name=name
+        )
+
+    def world_model(self, batch, carry, noise):
+        """Losses of the world model (Eqs. 3 to 5).
+
+        Args:
+          batch: entries `[B, T, ...]`.
+          carry: state before the first step.
+          noise: of the posterior, `[B, T, S]`.
+
+        Returns:
+          Losses `{name: [B, T]}`; posterior `{deter, stoch, logit}`; and what
+          else the tests look at.
+        """
+        c = self.config
+        obs = {k: batch[k] for k in self.shapes}
+        tokens = self.enc(obs)
+        _, post = rssm.observe(
+            self.dyn, carry, tokens, batch["action"], batch["is_first"], noise
+        )
+        prior_logit = self.dyn.prior(post["deter"])
+        feat = self.dyn.feat(post)
+
+        # Eq. 5: free nats on the KL summed over the latent variables.
+        def kl(post_logit, prior_logit):
+            kl = self.dyn.dist(post_logit).kl(self.dyn.dist(prior_logit))
+            return ops.maximum(ops.sum(kl, -1), c.dyn.free_nats)
+
+        losses = {
+            "dyn": kl(sg(post["logit"]), prior_logit),
+            "rep": kl(post["logit"], sg(prior_logit)),
+        }
+        # Eq. 4: predictions of observations, reward and continuation.
+        for key, prediction in self.dec(post["deter"], post["stoch"]).items():
+            prediction = ops.cast(prediction, "float32")
+            target = ops.cast(obs[key], "float32")
+            target = target / 255 if len(self.shapes[key]) == 3 else symlog(target)
+            error = ops.square(prediction - target)
+            losses[key] = ops.sum(error, tuple(range(2, len(error.shape))))
+        rew = TwoHot(self.rew(feat if c.reward_grad else sg(feat))["logits"])
+        losses["rew"] = -rew.log_prob(batch["reward"])
+        goes_on = 1 - ops.cast(batch["is_terminal"], "float32")
+        if c.contdisc:
+            goes_on = goes_on * (1 - 1 / c.horizon)
+        losses["con"] = -self.continues(feat).log_prob(goes_on)
+        extra = {
+            "tokens": tokens,
+            "prior_logit": prior_logit,
+            "dyn_ent": ops.sum(self.dyn.dist(prior_logit).entropy(), -1),
+            "rep_ent": ops.sum(self.dyn.dist(post["logit"]).entropy(), -1),
+        }
+        return losses, post, extra
+
+    def continues(self, feat) -> Bernoulli:
+        """Distribution of "the episode goes on", from features `[..., F]`."""
+        return Bernoulli(self.con(feat)["logit"][..., 0])
+
+    # ---------------------------------------------------------- behaviour --
+
+    def actor(self, feat):
+        """Action distribution from features `[..., F]`."""
+        c, out = self.config.policy, self.pol(feat)
+        if self.discrete:
+            return OneHot(out["logits"])
+        return BoundedNormal(out["mean"], out["stddev"], c.minstd, c.maxstd)
+
+    def imagination(self, start, noise):
+        """Rolls out the actor; nothing of it has gradients.
+
+        Args:
+          start: states `[N, ...]`.
+          noise: `{"action": [H + 1, N, ...], "latent": [H, N, S]}` or parts.
+
+        Returns:
+          Features `[N, H + 1, F]` of start and imagined states, actions
+          `[N, H + 1, A]` chosen in them, and the imagined states `[H, N, ...]`.
+        """
+        length = self.config.imag_length
+        start = keras.tree.map_structure(sg, start)
+        states, actions = rssm.imagine(
+            self.dyn,
+            lambda s, eps: self.actor(self.dyn.feat(s)).sample(eps),
+            start,
+            length,
+            {k: v[:length] for k, v in noise.items()},
+        )
+        feats = self.dyn.feat(states)
+        feat = ops.concatenate([self.dyn.feat(start)[None], feats], 0)
+        eps = noise["action"][length] if "action" in noise else None
+        last = self.actor(feat[-1]).sample(eps)
+        actions = ops.concatenate([actions, last[None]], 0)
+        return sg(ops.swapaxes(feat, 0, 1)), sg(ops.swapaxes(actions, 0, 1)), states
+
+    def behaviour(self, feat, action):
+        """Losses of actor and critic on imagined states (Eqs. 7, 10 to 12).
+
+        Args:
+          feat: `[N, H + 1, F]`; `action`: `[N, H + 1, A]`, both without gradient.
+
+        Returns:
+          Losses `{name: [N, H]}`, return statistics and intermediate values.
+        """
+        c = self.config
+        rew = TwoHot(self.rew(feat)["logits"]).mean
+        con = self.continues(feat).mean
+        value = TwoHot(self.val(feat)["logits"])
+        slow = TwoHot(self.slowval(feat)["logits"]).mean
+        baseline = slow if c.imag_loss.slowtar else value.mean
+        rew, con, slow, baseline = map(sg, (rew, con, slow, baseline))
+        disc = 1.0 if c.contdisc else 1 - 1 / c.horizon
+        weight = ops.cumprod(disc * con, 1) / disc
+        # Eq. 7: λ-returns.
+        ret = lambda_return_v3(
+            ops.zeros_like(con), 1 - con, rew, baseline, disc, c.imag_loss.lam
+        )
+        # Eqs. 11, 12: reinforce with returns scaled by their 5-95% range.
+        stats = self.retnorm.stats(ret)
+        advantage = (ret - baseline[:, :-1]) / stats["scale"]
+        policy = self.actor(feat)
+        entropy = policy.entropy()[:, :-1]
+        score = policy.log_prob(action)[:, :-1] * advantage
+        losses = {
+            "policy": -weight[:, :-1] * (score + c.imag_loss.actent * entropy),
+            # Eq. 10, and the regulariser towards the slow critic.
+            "value": self.critic_loss(value, ret, slow, c.imag_loss.slowreg)
+            * weight[:, :-1],
+        }
+        normed = (ret - stats["offset"]) / stats["scale"]
+        metrics = {
+            "adv": ops.mean(advantage),
+            "adv_std": ops.std(advantage),
+            "adv_mag": ops.mean(ops.abs(advantage)),
+            "rew": ops.mean(rew),
+            "con": ops.mean(con),
+            "ret": ops.mean(normed),
+            "ret_min": ops.min(normed),
+            "ret_max": ops.max(normed),
+            "ret_rate": ops.mean(ops.cast(ops.abs(normed) >= 1.0, "float32")),
+            "val": ops.mean(value.mean),
+            "tar": ops.mean(ret),
+            "weight": ops.mean(weight),
+            "slowval": ops.mean(slow),
+            "ent/action": ops.mean(entropy),
+        }
+        if self.discrete:
+            metrics["rand/action"] = metrics["ent/action"] / np.log(self.actions)
+        extra = {"rew": rew, "con": con, "val": value.mean, "slowval": slow}
+        extra |= {"ret": ret, "policy": policy.parameters}
+        return losses, stats, metrics, extra
+
+    def critic_loss(self, value, ret, slow, slowreg):
+        """Cross-entropy to returns and to the slow critic's prediction, `[N, T]`.
+
+        Args:
+          value: two-hot distributions `[N, T + 1]`.
+          ret: returns `[N, T]`.
+          slow: predictions of the slow critic `[N, T + 1]`.
+          slowreg: factor of the second term.
+        """
+        value = TwoHot(value.logits[:, :-1])
+        return -value.log_prob(ret) - slowreg * value.log_prob(slow[:, :-1])
+
+    def replay_value(self, feat, batch, boot):
+        """Critic loss on replayed steps, bootstrapped by imagined returns.
+
+        Args:
+          feat: posterior features `[B, K, F]`; batch: entries `[B, K]`;
+          boot: imagined return of each step, `[B, K]`.
+
+        Returns:
+          Loss `[B, K - 1]` and intermediate values.
+        """
+        c = self.config
+        last, term = (ops.cast(batch[k], "float32") for k in ("is_last", "is_terminal"))
+        value = TwoHot(self.val(feat if c.repval_grad else sg(feat))["logits"])
+        slow = sg(TwoHot(self.slowval(feat)["logits"]).mean)
+        disc = 1 - 1 / c.horizon
+        ret = lambda_return_v3(last, term, batch["reward"], boot, disc, c.repl_loss.lam)
+        loss = self.critic_loss(value, ret, slow, c.repl_loss.slowreg)
+        return (1 - last[:, :-1]) * loss, {"val": value.mean, "boot": boot, "ret": ret}
+
+    # ------------------------------------------------------------- update --
+
+    def loss(self, batch, carry, noise):
+        """All losses of one batch, as one scalar (Eq. 3 and Eqs. 10, 11).
+
+        Args:
+          batch: entries `[B, T, ...]`; carry: state before the first step.
+          noise: see `draw`.
+
+        Returns:
+          The scaled sum; and everything else by name.
+        """
+        c = self.config
+        losses, post, model = self.world_model(batch, carry, noise.get("post"))
+        size, length = batch["reward"].shape
+        count = c.imag_last or length
+        late = {k: post[k][:, -count:] for k in self.latents}
+        start = {
+            k: ops.reshape(v, (size * count, *v.shape[2:])) for k, v in late.items()
+        }
+        feat, action, states = self.imagination(
+            start, {k: noise[k] for k in ("action", "latent") if k in noise}
+        )
+        imag_losses, stats, metrics, imag = self.behaviour(feat, action)
+        for name, loss in imag_losses.items():
+            losses[name] = ops.reshape(ops.mean(loss, 1), (size, count))
+        repl = {}
+        if c.repval_loss:
+            boot = ops.reshape(imag["ret"][:, 0], (size, count))
+            flags = {
+                k: batch[k][:, -count:] for k in ("reward", "is_last", "is_terminal")
+            }
+            losses["repval"], repl = self.replay_value(self.dyn.feat(late), flags, boot)
+        scales = vars(c.loss_scales)
+        means = {k: ops.mean(v) for k, v in losses.items()}
+        total = sum(scales.get(k, scales["rec"]) * v for k, v in means.items())
+        metrics |= {f"loss/{k}": v for k, v in means.items()}
+        metrics |= {f"{k}": ops.mean(model[k]) for k in ("dyn_ent", "rep_ent")}
+        return total, {
+            "losses": losses,
+            "post": post,
+            "model": model,
+            "imag": imag | {"states": states, "action": action},
+            "repl": repl,
+            "stats": stats,
+            "metrics": metrics | {"total": total},
+        }
+
+    def split_context(self, batch):
+        """Start state and training rows of a batch with context (official `agent.py`).
+
+        With `replay_context` 1 row 0 only gives the stored latents from which the
+        other rows go on; without, sequences start from zeros.
+        """
+        size = batch["reward"].shape[0]
+        if not self.config.replay_context:
+            return self.dyn.initial(size), batch
+        carry = {k: ops.cast(batch[k][:, 0], "float32") for k in self.latents}
+        return carry, {k: v[:, 1:] for k, v in batch.items()}
+
+    def draw(self, seed, batch, carry=None):
+        """All noise of one update: for latents, and for actions in imagination."""
+        c = self.config
+        size, rows = batch["reward"].shape
+        length = rows - c.replay_context
+        starts = size * (c.imag_last or length)
+        seeds = [engine.fold_in(seed, i) for i in range(3)]
+        shape = (c.imag_length + 1, starts)
+        return {
+            "post": engine.uniform(seeds[0], (size, length, c.dyn.stoch)),
+            "latent": engine.uniform(seeds[1], (c.imag_length, starts, c.dyn.stoch)),
+            "action": engine.uniform(seeds[2], shape)
+            if self.discrete
+            else engine.normal(seeds[2], (*shape, self.actions)),
+        }
+
+    def train_step(self, noise, batch, carry=None):
+        """One update of everything; returns metrics and latents for replay."""
+        c = self.config
+        context, rows = self.split_context(batch)
+        carry = context if carry is None else carry
+        (_, out), grads = engine.value_and_grad(
+            lambda: self.loss(rows, carry, noise), list(self.params.values())
+        )
+        metrics = out["metrics"] | self.opt.apply(grads)
+        # The slow critic follows after the step (official `utils.SlowModel`).
+        rate = ops.where(
+            (self.opt.count - 1) % c.slowvalue.every == 0, c.slowvalue.rate, 0.0
+        )
+        for slow, fast in zip(self.slowval.variables, self.val.variables):
+            slow.assign(rate * fast + (1 - rate) * slow)
+        self.retnorm.assign(out["stats"])
+        metrics |= {f"retnorm/{k}": out["stats"][k] for k in ("lo", "hi")}
+        feedback = {k: out["post"][k] for k in self.latents}
+        return metrics, feedback if c.replay_context else {}
+
+    # ------------------------------------------------------------- policy --
+
+    def initial_policy_state(self, batch_size: int) -> dict:
+        """Latents and previous action, all zero."""
+        action = ops.zeros((batch_size, self.actions))
+        return self.dyn.initial(batch_size) | {"action": action}
+
+    def draw_policy(self, seed, obs, state):
+        """Noise of one policy step."""
+        size, stoch = state["action"].shape[0], self.config.dyn.stoch
+        seeds = [engine.fold_in(seed, i) for i in range(2)]
+        return {
+            "post": engine.uniform(seeds[0], (size, stoch)),
+            "action": engine.uniform(seeds[1], (size,))
+            if self.discrete
+            else engine.normal(seeds[1], (size, self.actions)),
+        }
+
+    def policy_step(self, noise, obs, state, mode):
+        """One decision. DreamerV3 samples its actions in evaluation as well."""
+        del mode
+        tokens = self.enc({k: obs[k][:, None] for k in self.shapes})
+        carry = {k: state[k] for k in self.latents}
+        post, _ = rssm.observe(
+            self.dyn,
+            carry,
+            tokens,
+            state["action"][:, None],
+            obs["is_first"][:, None],
+            noise["post"][:, None],
+        )
+        action = self.actor(self.dyn.feat(post)).sample(noise["action"])
+        return action, post | {"action": action}
+
+    # ------------------------------------------------------------- report --
+
+    def report_step(self, noise, batch, context):
+        """Reconstruction of `context` steps, then prediction of the others.
+
+        Returns:
+          `{key: [B, T, ...]}` in the observations' own units (images in [0, 1]).
+        """
+        carry, rows = self.split_context(batch)
+        length = rows["reward"].shape[1]
+        head = {k: v[:, :context] for k, v in rows.items()}
+        tokens = self.enc({k: head[k] for k in self.shapes})
+        state, post = rssm.observe(
+            self.dyn,
+            carry,
+            tokens,
+            head["action"],
+            head["is_first"],
+            noise["post"][:, :context],
+        )
+        advance = self.dyn.imagining()
+        actions = ops.swapaxes(rows["action"][:, context:], 0, 1)
+
+        def step(state, x):
+            state = advance(state, x["action"], x["noise"])
+            return state, state
+
+        eps = ops.swapaxes(noise["post"][:, context:], 0, 1)
+        _, states = engine.scan(
+            step, state, {"action": actions, "noise": eps}, length - context
+        )
+        whole = {
+            k: ops.concatenate([post[k], ops.swapaxes(states[k], 0, 1)], 1)
+            for k in self.latents
+        }
+        predictions = self.dec(whole["deter"], whole["stoch"])
+        return {
+            k: x if len(self.shapes[k]) == 3 else symexp(x)
+            for k, x in predictions.items()
+        }
+
+
+class Schedule:
+    """When to update: `train_ratio` replayed steps for every collected one.
+
+    One update replays `batch_size * batch_length` steps. The first update is due
+    as soon as a batch of windows is stored (official `elements.when.Ratio`).
+    """
+
+    def __init__(self, config: Config):
+        self.need = config.batch_size * config.batch_length
+        self.ratio = config.train_ratio / self.need
+        self.previous: float | None = None
+
+    def random(self, progress: Progress) -> bool:
+        """Never: the untrained policy collects the first data."""
+        return False
+
+    def updates(self, progress: Progress) -> int:
+        """Updates due after a record was added."""
+        if progress.items < self.need or not self.ratio:
+            return 0
+        if self.previous is None:
+            self.previous = progress.records
+            return 1
+        repeats = int((progress.records - self.previous) * self.ratio)
+        self.previous += repeats / self.ratio
+        return repeats
+
+    def state_dict(self) -> dict:
+        """What a resumed run needs."""
+        return {"previous": self.previous}
+
+    def load_state_dict(self, state: dict):
+        """Continues from `state_dict`."""
+        self.previous = state["previous"]
+
+
+def make_replay(config: Config, memory_bytes: int, seed: int) -> replay.Windows:
+    """The buffer that DreamerV3 trains from."""
+    return replay.Windows(
+        batch_size=config.batch_size,
+        length=config.batch_length + config.replay_context,
+        capacity=config.replay.size,
+        online=config.replay.online,
+        memory_bytes=memory_bytes,
+        seed=seed,
+    )
+
+
+AGENT = DreamerV3

@@ -1,0 +1,226 @@
+"""Learning curves and performance profiles, drawn with matplotlib.
+
+Lines of a version carry its name as SVG group id, so that the page can hide them.
+"""
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from reproductions import tasks
+
+INK, MUTED, GRID = "#1b2430", "#66717f", "#e4e8ed"
+# Colours that stay apart for colour-blind readers (Okabe and Ito).
+COLORS = {"v1": "#009e73", "v2": "#d55e00", "v3": "#0072b2"}
+OTHERS = ("#cc79a7", "#7f6b00", "#56b4e9", "#444444")
+STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 8,
+    "text.color": INK,
+    "axes.edgecolor": "#b7c0ca",
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.titleweight": "bold",
+    "axes.titlesize": 8.5,
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text: small, and in the page's font
+    "svg.hashsalt": "dreamer",  # the same data gives the same file
+}
+
+
+def color_of(version: str, versions: Sequence[str]) -> str:
+    """A version's colour; outside methods take the next free one."""
+    others = [v for v in versions if v not in COLORS]
+    if version in COLORS:
+        return COLORS[version]
+    return OTHERS[others.index(version) % len(OTHERS)]
+
+
+def frames_label(frames: float) -> str:
+    """500000 -> 500K, 1000000 -> 1M."""
+    if frames >= 1e6:
+        return f"{frames / 1e6:g}M"
+    return f"{frames / 1e3:g}K" if frames >= 1e3 else f"{frames:g}"
+
+
+def task_figure(
+    task: str, curves: pd.DataFrame, published: pd.DataFrame, versions: Sequence[str]
+) -> Figure:
+    """One task's learning curves, for the page.
+
+    Args:
+      curves, published: columns version, task, frames, mean, std, n.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.3, 2.0), layout="constrained")
+        _draw_task(figure.subplots(), task, curves, published, versions)
+    return figure
+
+
+def grid_figure(
+    names: Sequence[str],
+    curves: pd.DataFrame,
+    published: pd.DataFrame,
+    versions: Sequence[str],
+    title: str,
+) -> Figure:
+    """All tasks side by side, five in a row, with one legend."""
+    columns = min(5, len(names))
+    rows = -(-len(names) // columns)
+    with mpl.rc_context(STYLE):
+        size = (max(4.2, 2.3 * columns), 1.75 * rows + 0.7)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+        for axis, task in zip(axes, names):
+            _draw_task(axis, task, curves, published, versions)
+            axis.set_title(task.replace("_", " "), loc="left")
+        for axis in axes[len(names) :]:
+            axis.set_axis_off()
+        figure.suptitle(title, x=0.005, ha="left", fontsize=11, weight="bold")
+        figure.legend(
+            handles=_legend(versions, not published.empty),
+            loc="outside lower left",
+            ncols=4,
+        )
+    return figure
+
+
+def _draw_task(
+    axis: Axes,
+    task: str,
+    curves: pd.DataFrame,
+    published: pd.DataFrame,
+    versions: Sequence[str],
+) -> None:
+    ours = curves[curves.task == task]
+    theirs = published[published.task == task]
+    for version in versions:
+        color = color_of(version, versions)
+        band = theirs[theirs.version == version]
+        if len(band):
+            x, low, high = band.frames, band["mean"] - band["std"], band["mean"]
+            high = high + band["std"]
+            axis.fill_between(
+                x, low, high, color=color, alpha=0.14, lw=0, gid=f"{version}-band"
+            )
+            axis.plot(
+                x, band["mean"], color=color, lw=1, ls=(0, (4, 2)), alpha=0.75
+            )[0].set_gid(f"{version}-published")
+        line = ours[ours.version == version]
+        if len(line):
+            x, std = line.frames, line["std"].fillna(0)
+            axis.fill_between(
+                x,
+                line["mean"] - std,
+                line["mean"] + std,
+                color=color,
+                alpha=0.28,
+                lw=0,
+                gid=f"{version}-spread",
+            )
+            marker = "o" if len(line) < 15 else ""
+            axis.plot(
+                x, line["mean"], color=color, lw=1.8, marker=marker, ms=2.6
+            )[0].set_gid(f"{version}-ours")
+    end = max([1, *ours.frames, *theirs.frames])
+    axis.set_xlim(0, end)
+    axis.set_ylim(0, 1000)
+    axis.set_yticks([0, 250, 500, 750, 1000])
+    axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: frames_label(x)))
+    if ours.empty:
+        axis.text(
+            0.5, 0.94, "not run", transform=axis.transAxes, ha="center", va="top",
+            color=MUTED, fontsize=7.5, style="italic",
+        )  # fmt: skip
+
+
+def _legend(versions: Sequence[str], published: bool) -> list:
+    handles: list = []
+    for version in versions:
+        color = color_of(version, versions)
+        name = tasks.VERSIONS.get(version, version)
+        handles.append(Line2D([], [], color=color, lw=1.8, label=f"{name}, our seeds"))
+        if published:
+            handles.append(
+                Line2D([], [], color=color, lw=1, ls="--", label=f"{name}, published")
+            )
+    handles.append(Patch(color="#8a94a0", alpha=0.3, lw=0, label="± std over seeds"))
+    return handles
+
+
+def profile_figure(
+    profiles: Iterable[tuple[str, bool, np.ndarray, np.ndarray, np.ndarray]],
+    thresholds: np.ndarray,
+    versions: Sequence[str],
+    title: str = "",
+) -> Figure:
+    """Share of runs above a score, over all scores.
+
+    Args:
+      profiles: (version, published?, share, low, high) per line.
+      thresholds: the scores on the x axis.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 2.9), layout="constrained")
+        axis = figure.subplots()
+        for version, published, share, low, high in profiles:
+            color = color_of(version, versions)
+            name = tasks.VERSIONS.get(version, version)
+            dash = "--" if published else "-"
+            label = f"{name}, {'published' if published else 'our seeds'}"
+            axis.fill_between(
+                thresholds, low, high, color=color, lw=0,
+                alpha=0.12 if published else 0.25, gid=f"{version}-band",
+            )  # fmt: skip
+            line = axis.plot(
+                thresholds, share, color=color, lw=1 if published else 1.8, ls=dash,
+                label=label,
+            )  # fmt: skip
+            line[0].set_gid(f"{version}-line")
+        axis.set(xlim=(0, 1000), ylim=(0, 1), xlabel="score", ylabel="runs above it")
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.0f}%"))
+        axis.legend(loc="lower left")
+        if title:
+            axis.set_title(title, loc="left")
+    return figure
+
+
+def to_svg(figure: Figure, label: str) -> str:
+    """An inline SVG that scales with its container; `label` is for screen readers."""
+    buffer = io.StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
+    text = re.sub(r"<svg [^>]*?viewBox=\"([^\"]+)\"[^>]*>", rf'<svg viewBox="\1" '
+                  rf'role="img" aria-label="{label}">', text, count=1)  # fmt: skip
+    # Nine decimals of a point are seven too many on a screen.
+    return re.sub(r"(\d+\.\d{2})\d+", r"\1", text)
+
+
+def save_png(figure: Figure, file) -> None:
+    """Writes the file; no software version in it, so equal data give equal bytes."""
+    with mpl.rc_context(STYLE):
+        figure.savefig(file, format="png", dpi=110, metadata={"Software": None})

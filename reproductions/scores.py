@@ -1,0 +1,416 @@
+"""Scores from files: our runs, other people's logs, the published data.
+
+Everything that is read becomes one table of *points*, one row per episode (or
+per point of an outside log):
+
+    benchmark, protocol, version, task, seed, frames, score, kind
+
+`frames` is the environment frame at which the episode ended, action repeat
+included.  `budget_scores` then applies the rule by which the papers' tables
+were made.
+"""
+
+import gzip
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dreamer_tf.errors import UserError
+from reproductions import stats, tasks
+
+PUBLISHED = Path(__file__).parent.parent / "results" / "published"
+COLUMNS = ["frames", "score", "length", "kind", "mode", "env", "episode", "seed"]
+CELL = ["benchmark", "protocol", "version", "task"]
+POINTS = [*CELL, "seed", "frames", "score", "kind"]
+OUTSIDE = "outside"  # the protocol of logs that this suite did not write
+
+# The authors' name of each version; outside logs already carry such a name.
+METHODS = {"v1": "dreamerv1", "v2": "dreamerv2", "v3": "dreamerv3"}
+# Which episodes the published scores of a version are made of: V1 evaluated,
+# V2 and V3 report the returns of training episodes.
+KINDS = {"v1": "eval", "v2": "train", "v3": "train"}
+
+# The rule of arXiv:2301.04104v2's tables 11 and 12, recovered from the score
+# files (it reproduces all their 190 entries): see results/published/SOURCES.md.
+WINDOW = 0.04  # of the budget, before the last point
+LATEST = 0.80  # of the budget, which the last point must have reached
+FINISHED = 0.90  # of the budget, which every counted run must have reached
+# The points of V1's score file lie 5K behind round numbers: 5K, 105K, 205K ...
+SLACK = {"dreamerv1": 1.05}
+
+
+# --- The scoring rule -------------------------------------------------------
+
+
+def budget_scores(points: pd.DataFrame, budget: int) -> pd.DataFrame:
+    """Score of every run at a budget, by the published rule.
+
+    E is the largest frame <= budget over the seeds of a task; a seed's score is
+    the mean of its points in [E - 4 % of the budget, E], or its last point if
+    that lies within the last 10 %.  Tasks whose E is below 80 % of the budget,
+    and runs that ended before 90 % of it, have no score.
+
+    Returns: CELL columns, seed, budget, score, points (how many were averaged).
+    """
+    rows = []
+    reported = reported_points(points)
+    reached = points.groupby([*CELL, "seed"]).frames.max()
+    for cell, group in reported.groupby(CELL, sort=False):
+        limit = budget * SLACK.get(str(cell[2]), 1.0)
+        group = group[group.frames <= limit]
+        if group.empty or group.frames.max() < LATEST * budget:
+            continue
+        start = group.frames.max() - WINDOW * budget
+        for seed, run in group.groupby("seed"):
+            if reached[(*cell, seed)] < FINISHED * budget:
+                continue
+            window = run[run.frames >= start]
+            if window.empty and run.frames.max() >= FINISHED * budget:
+                window = run[run.frames == run.frames.max()]
+            if len(window):
+                rows.append((*cell, seed, budget, window.score.mean(), len(window)))
+    return pd.DataFrame(rows, columns=[*CELL, "seed", "budget", "score", "points"])
+
+
+def reported_kinds(points: pd.DataFrame) -> dict[tuple[str, str, str], str]:
+    """For each (benchmark, protocol, version): are training or evaluation
+    episodes scored?  The published kind where the runs have it, else the other."""
+    kinds = {}
+    for key, group in points.groupby(CELL[:3], sort=False):
+        wanted = KINDS.get(str(key[2]), "train")
+        present = set(group.kind)
+        kinds[key] = wanted if wanted in present else sorted(present)[0]
+    return kinds
+
+
+def reported_points(points: pd.DataFrame) -> pd.DataFrame:
+    """The points whose kind is the reported one."""
+    kinds = reported_kinds(points)
+    keys = zip(points.benchmark, points.protocol, points.version)
+    wanted = np.array([kinds[key] for key in keys], dtype=object)
+    return points[points.kind.to_numpy() == wanted]
+
+
+def budgets_of(points: pd.DataFrame) -> list[int]:
+    """Budgets at which these points have scores.
+
+    Shorter runs than the smallest published budget are scored at their own end.
+    """
+    found = [b for b in tasks.BUDGETS if len(budget_scores(points, b))]
+    if found or points.empty:
+        return found
+    end = int(points.frames.max())
+    unit = 10 ** max(0, len(str(end)) - 2)
+    return [end // unit * unit] if end else []
+
+
+def summary(scores: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Mean, standard deviation (n - 1), n and 95 % interval of runs per group."""
+    rows = []
+    for key, group in scores.groupby(list(by), sort=False):
+        values = group.score.to_numpy(np.float64)
+        low, high = stats.t_interval(values)
+        std = values.std(ddof=1) if len(values) > 1 else np.nan
+        rows.append((*key, values.mean(), std, len(values), low, high))
+    return pd.DataFrame(rows, columns=[*by, "mean", "std", "n", "low", "high"])
+
+
+# --- Published data ---------------------------------------------------------
+
+
+def published_scores() -> pd.DataFrame:
+    """Score per method, benchmark, task, budget and seed, by the same rule."""
+    return pd.read_csv(PUBLISHED / "scores.csv")
+
+
+def published_curves(early: bool = False) -> pd.DataFrame:
+    """Mean, std (population) and n over seeds per bin; `frames` is its right edge.
+
+    early: the Dreamers' first 300K frames in finer bins.
+    """
+    return pd.read_csv(PUBLISHED / ("early_curves.csv" if early else "curves.csv"))
+
+
+def printed_scores(protocol: str) -> pd.DataFrame:
+    """Numbers as printed: method, benchmark, budget, task, statistic, printed.
+
+    A task mean or median has an empty task.  Where two editions of a paper
+    print the same quantity, the later one counts; the Nature edition's runs are
+    those of the `nature` protocol only.
+    """
+    table = pd.read_csv(PUBLISHED / "printed.csv", keep_default_na=False)
+    nature = table.paper.str.startswith("Nature")
+    table = table[nature if protocol == "nature" else ~nature]
+    key = ["method", "benchmark", "budget", "task", "statistic"]
+    return table.sort_values("paper").drop_duplicates(key, keep="last")
+
+
+def random_scores() -> pd.DataFrame:
+    """The uniform random policy: task, episodes, mean, std, min, max."""
+    return pd.read_csv(PUBLISHED / "random.csv")
+
+
+# --- Our runs ---------------------------------------------------------------
+
+
+def read_runs(folder: str | Path) -> tuple[pd.DataFrame, dict[tuple, dict]]:
+    """Reads `<protocol>/<version>/<task>.csv` with a manifest.json beside them.
+
+    A version that was run on two benchmarks has one more folder level,
+    `<protocol>/<version>/<benchmark>/<task>.csv`.
+
+    Returns: points, and the manifests by (benchmark, protocol, version).
+    Raises: UserError for anything missing, malformed or contradictory.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"The results folder {folder} does not exist.")
+    files = sorted(folder.glob("**/*.csv"))
+    if not files:
+        raise UserError(
+            f"The results folder {folder} is empty: expected "
+            "<protocol>/<version>/<task>.csv with a manifest.json beside it."
+        )
+    frames, manifests = [], {}
+    for file in files:
+        places = file.relative_to(folder).parts[:-1]
+        if len(places) not in (2, 3):
+            raise UserError(
+                f"{file} is not where results belong: expected "
+                f"{folder}/<protocol>/<version>/<task>.csv."
+            )
+        manifest_file = file.parent / "manifest.json"
+        manifest = read_json(manifest_file)
+        where = str(manifest_file)
+        named = dict(zip(("protocol", "version", "benchmark"), places))
+        for field, place in named.items():
+            if str(manifest.get(field, place)) != place:
+                raise UserError(
+                    f"{where} mixes two {field}s: it says {manifest[field]!r} but "
+                    f"lies in the folder of {place!r}."
+                )
+        benchmark = named.get("benchmark", manifest.get("benchmark"))
+        if benchmark is None:
+            raise UserError(
+                f"{where} does not say which benchmark was run; add "
+                f'"benchmark": {" or ".join(json.dumps(b) for b in tasks.BENCHMARKS)}.'
+            )
+        tasks.check_benchmark(benchmark, where)
+        manifests[benchmark, named["protocol"], named["version"]] = manifest
+        points = read_csv(file)
+        points["benchmark"] = benchmark
+        points["protocol"] = named["protocol"]
+        points["version"] = named["version"]
+        points["task"] = tasks.check_task(file.stem, str(file))
+        frames.append(points)
+    return combine(frames), manifests
+
+
+def read_logdirs(folders: Iterable[str | Path]) -> pd.DataFrame:
+    """Reads run directories (scores.csv, config.json), or folders that hold some."""
+    found: list[Path] = []
+    for folder in map(Path, folders):
+        inside = sorted(p.parent for p in folder.glob("**/config.json"))
+        if not inside:
+            raise UserError(f"{folder} holds no run: there is no config.json in it.")
+        found += inside
+    frames = []
+    for logdir in dict.fromkeys(found):
+        where = str(logdir / "config.json")
+        config = read_json(logdir / "config.json")
+        config = config.get("run", config)  # run settings may have their own group
+        missing = [k for k in [*CELL, "seed"] if k not in config]
+        if missing:
+            raise UserError(f"{where} lacks the setting {missing[0]!r}.")
+        points = read_csv(logdir / "scores.csv")
+        points["seed"] = int(config["seed"])
+        for name in CELL[:3]:
+            points[name] = str(config[name])
+        tasks.check_benchmark(str(config["benchmark"]), where)
+        points["task"] = tasks.check_task(str(config["task"]), where)
+        frames.append(points)
+    points = combine(frames)
+    protocols = sorted(points.protocol.unique())
+    if len(protocols) > 1:
+        raise UserError(
+            f"The run directories mix the protocols {' and '.join(protocols)}, which "
+            "never share a table; report them one protocol at a time."
+        )
+    return points
+
+
+def read_csv(file: str | Path) -> pd.DataFrame:
+    """Frames, score, seed and kind of one score file; random episodes left out."""
+    table = _table(Path(file), COLUMNS)
+    _numbers(table, Path(file), ["frames", "score", "seed"])
+    unknown = sorted(set(table.kind) - {"train", "eval", "random"}, key=str)
+    if unknown:
+        raise UserError(
+            f"{file} has episodes of the unknown kind {unknown[0]!r}; valid are "
+            "train, eval and random."
+        )
+    learned = (table.kind != "random") & (table["mode"] != "random")
+    return table.loc[learned, ["frames", "score", "seed", "kind"]].copy()
+
+
+def combine(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """One table of points; refuses two files for the same run."""
+    frames = list(frames)
+    keys = [f.drop_duplicates([*CELL, "seed"])[[*CELL, "seed"]] for f in frames]
+    every = pd.concat(keys, ignore_index=True)
+    twice = every[every.duplicated()]
+    if len(twice):
+        first = twice.iloc[0]
+        raise UserError(
+            f"Seed {first.seed} of {first.version} on {first.benchmark} {first.task} "
+            f"({first.protocol}) is given twice; keep one of the two files."
+        )
+    return pd.concat(frames, ignore_index=True)[POINTS]
+
+
+# --- Other people's logs ----------------------------------------------------
+
+
+def read_outside(
+    path: str | Path, benchmark: str = "", method: str = ""
+) -> pd.DataFrame:
+    """Reads a score file of the Dreamer authors or TD-MPC2, or a folder of them.
+
+    *.json, *.json.gz: a list of {task, method, seed, xs, ys}, xs in frames.
+    *.csv: columns step (frames), reward, seed; the task is the file's name.
+
+    Args:
+      benchmark: needed unless the file's name begins with one
+        (`dmc_vision-dreamerv3.json.gz`).
+      method: replaces the method in JSON files; of a CSV, its folder's name
+        unless given.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"The outside log {path} does not exist.")
+    files = [path]
+    if path.is_dir():
+        files = sorted(
+            p for p in path.glob("**/*") if re.search(r"\.(csv|json|json\.gz)$", p.name)
+        )
+    if not files:
+        raise UserError(f"{path} holds no outside logs (*.csv, *.json, *.json.gz).")
+    frames = [_read_outside_file(file, benchmark, method) for file in files]
+    return combine(frames)
+
+
+def _read_outside_file(file: Path, benchmark: str, method: str) -> pd.DataFrame:
+    prefix = next((b for b in tasks.BENCHMARKS if file.name.startswith(b)), "")
+    if not (benchmark or prefix):
+        raise UserError(
+            f"{file} does not say which benchmark it is of; give --outside_benchmark="
+            f"{' or '.join(tasks.BENCHMARKS)}."
+        )
+    if file.suffix == ".csv":
+        table = _table(file, ["step", "reward", "seed"])
+        _numbers(table, file, ["step", "reward", "seed"])
+        points = table.rename(columns={"step": "frames", "reward": "score"})
+        points["task"] = tasks.check_task(file.stem, str(file))
+        points["version"] = method or file.absolute().parent.name
+    else:
+        points = _author_points(file, method)
+    points["benchmark"] = benchmark or prefix
+    points["protocol"] = OUTSIDE
+    points["kind"] = "train"  # outside logs have one kind of point
+    # Evaluations before the first frame say nothing about learning.
+    return points.loc[points.frames > 0, POINTS]
+
+
+def _author_points(file: Path, method: str) -> pd.DataFrame:
+    runs = read_json(file, kind=list)
+    frames = []
+    for index, run in enumerate(runs):
+        where = f"Entry {index} of {file}"
+        fields = ("task", "method", "seed", "xs", "ys")
+        missing = [
+            k for k in fields if not isinstance(run, dict) or run.get(k) is None
+        ]
+        if missing:
+            raise UserError(f"{where} lacks {missing[0]!r}; it needs {fields}.")
+        if not (isinstance(run["xs"], list) and isinstance(run["ys"], list)):
+            raise UserError(f"{where} must have lists as xs and ys.")
+        if len(run["xs"]) != len(run["ys"]):
+            raise UserError(
+                f"{where} has {len(run['xs'])} xs but {len(run['ys'])} ys."
+            )
+        try:
+            points = pd.DataFrame(
+                {"frames": run["xs"], "score": run["ys"]}, dtype=np.float64
+            )
+            seed = int(run["seed"])
+        except (TypeError, ValueError):
+            raise UserError(f"{where} has entries that are not numbers.") from None
+        points["seed"] = seed
+        points["task"] = tasks.check_task(str(run["task"]), where)
+        points["version"] = method or str(run["method"])
+        # A few published runs have NaN where nothing was logged.
+        frames.append(points.dropna(subset=["frames", "score"]))
+    if not frames:
+        raise UserError(f"{file} holds no runs.")
+    key = ["version", "task", "seed"]
+    twice = pd.concat([f[key].head(1) for f in frames]).duplicated()
+    if twice.any():
+        raise UserError(f"Entry {int(twice.argmax())} of {file} repeats a run.")
+    return pd.concat(frames, ignore_index=True)
+
+
+# --- Files ------------------------------------------------------------------
+
+
+def read_json(file: Path, kind: type = dict) -> Any:
+    """A JSON or JSON.gz file whose top level is a dict or list."""
+    opened = gzip.open if file.suffix == ".gz" else open
+    try:
+        with opened(file, "rt", encoding="utf-8") as f:
+            data = json.load(f)
+    except FileNotFoundError:
+        raise UserError(f"{file} is missing.") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{file} is not valid JSON: {error}.") from None
+    if not isinstance(data, kind):
+        wanted = "an object" if kind is dict else "a list"
+        raise UserError(f"{file} must hold {wanted}, not {type(data).__name__}.")
+    return data
+
+
+def _table(file: Path, columns: list[str]) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(file, index_col=False)
+    except FileNotFoundError:
+        raise UserError(f"{file} is missing.") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
+        reason = " ".join(str(e).split())
+        raise UserError(f"{file} is not a valid CSV file: {reason}.") from None
+    missing = [c for c in columns if c not in table.columns]
+    if missing:
+        raise UserError(
+            f"{file} lacks the column {missing[0]!r}; it needs {','.join(columns)}."
+        )
+    return table[columns].copy()
+
+
+def _numbers(table: pd.DataFrame, file: Path, columns: list[str]) -> None:
+    """Makes columns numeric in place; line numbers in errors count the header."""
+    for column in columns:
+        values = pd.to_numeric(table[column], errors="coerce")
+        bad = ~np.isfinite(values.to_numpy(np.float64))
+        if column in ("frames", "step"):
+            bad |= values.to_numpy(np.float64) < 0
+        if bad.any():
+            line = int(bad.argmax())
+            raise UserError(
+                f"{file} line {line + 2} has {column} {str(table[column].iloc[line])!r}"
+                "; a finite number is needed."
+            )
+        table[column] = values
+    table["seed"] = table["seed"].astype(int)

@@ -1,0 +1,141 @@
+"""One run of DreamerV1, V2 or V3.
+
+    python run.py train --version=v3 --benchmark=dmc_proprio --task=walker_walk \
+        --logdir=logs/walker_walk
+    python run.py evaluate --logdir=logs/walker_walk --episodes=10
+
+The same train command continues a run that was interrupted. `--help` after a command
+shows its settings, `--helpfull` those of the algorithm too.
+"""
+
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from dreamer_tf import config as configs
+from dreamer_tf.config import RunConfig
+from dreamer_tf.errors import UserError
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes
+
+RUN = "the run"  # heading in the help
+
+
+def train(argv: Sequence[str]) -> None:
+    """Trains an agent, or goes on with it."""
+    from dreamer_tf import presets
+
+    # These four choose the presets, and so the defaults of all flags.
+    first = _flags()
+    default = RunConfig()
+    for name in ("version", "benchmark", "protocol", "task"):
+        flags.DEFINE_string(name, getattr(default, name), "", first)
+    first(["run.py", *argv], known_only=True)
+    run, agent = presets.load(
+        first["version"].value,
+        first["benchmark"].value,
+        first["protocol"].value,
+        first["task"].value,
+    )
+    parsed = _flags()
+    configs.define_flags(run, parsed, RUN)
+    configs.define_flags(agent, parsed, f"Dreamer{run.version.upper()}")
+    if not _parse(parsed, argv):
+        return
+    run = configs.from_flags(run, parsed)
+    agent = configs.from_flags(agent, parsed)
+    _need_logdir(run.logdir)
+    from dreamer_tf import loop
+
+    loop.train(run, agent, ["run.py", "train", *argv])
+
+
+def evaluate(argv: Sequence[str]) -> None:
+    """Plays episodes with the newest checkpoint of a run; adds them to scores.csv."""
+    parsed = _flags()
+    define: dict[str, Any] = {"flag_values": parsed, "module_name": RUN}
+    flags.DEFINE_string("logdir", "", "directory of the run", **define)
+    flags.DEFINE_integer("episodes", 10, "how many", lower_bound=1, **define)
+    flags.DEFINE_integer("seed", 0, "chooses the episodes", lower_bound=0, **define)
+    modes = ["eval", "train", "random"]
+    flags.DEFINE_enum("mode", "eval", modes, "how the policy acts", **define)
+    if not _parse(parsed, argv):
+        return
+    _need_logdir(parsed.logdir)
+    from dreamer_tf import loop
+
+    mode, path = parsed.mode, Path(parsed.logdir)
+    episodes = loop.evaluate_run(path, parsed.episodes, mode, parsed.seed)
+    print(f"{'episode':>8}{'score':>10}{'decisions':>11}")
+    for row in episodes:
+        print(f"{row.episode:>8}{row.score:>10.1f}{row.length:>11}")
+    scores = [row.score for row in episodes]
+    print(
+        f"mean {statistics.fmean(scores):.1f}  std {statistics.pstdev(scores):.1f}  "
+        f"({len(scores)} episodes, mode {mode}, after {episodes[0].frames:,} frames)"
+    )
+
+
+COMMANDS = {"train": train, "evaluate": evaluate}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs a command line (without the program's name); returns the exit code."""
+    try:
+        if not argv or argv[0] in ("-h", "--help", "--helpfull"):
+            print(__doc__)
+            return 0
+        if argv[0] not in COMMANDS:
+            raise UserError(
+                f"The command is '{argv[0]}', but must be one of "
+                f"{', '.join(COMMANDS)}: python run.py train --help"
+            )
+        COMMANDS[argv[0]](argv[1:])
+    except (UserError, flags.Error) as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("run.py: interrupted; the same command continues.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _flags() -> flags.FlagValues:
+    values = flags.FlagValues()
+    flags.DEFINE_boolean("help", False, "show the run's settings", values, RUN)
+    flags.DEFINE_boolean("helpfull", False, "show all settings", values, RUN)
+    return values
+
+
+def _parse(values: flags.FlagValues, argv: Sequence[str]) -> bool:
+    """Parses; False when the command line only asked for help, which is printed."""
+    positional = values(["run.py", *argv])[1:]
+    if values["helpfull"].value:
+        print(values.get_help())
+    elif values["help"].value:
+        print(values.module_help(RUN))
+    elif positional:
+        raise UserError(f"'{positional[0]}' is not a flag: write --name=value.")
+    return not (values["help"].value or values["helpfull"].value)
+
+
+def _need_logdir(path: str) -> None:
+    if not path:
+        raise UserError(
+            "--logdir is needed, the directory of the run, such as --logdir=logs/first."
+        )
+
+
+def _parse_nothing(argv: list[str]) -> list[str]:
+    """Leaves the flags to the commands, whose defaults depend on the presets."""
+    flags.FLAGS.mark_as_parsed()
+    return argv
+
+
+if __name__ == "__main__":
+    app.run(lambda argv: main(argv[1:]), flags_parser=_parse_nothing)
