@@ -22,8 +22,9 @@ from typing import Any, ClassVar, Literal
 import keras
 import numpy as np
 from gymnasium import spaces
+from keras import ops
 
-from dreamer_tf import engine
+from dreamer_tf import engine, rssm
 from dreamer_tf.config import from_dict, to_dict
 from dreamer_tf.errors import UserError
 
@@ -116,9 +117,10 @@ def load_agent(path: str | pathlib.Path) -> "Agent":
 class Agent:
     """Base of the three agents.
 
-    A version defines `build` (networks, optimizers), `train_step`,
-    `policy_step`, `report_step`, the noise these draw (`draw`, `draw_policy`)
-    and `initial_policy_state`.
+    A version defines `build` (networks, among them `dyn`, and optimizers),
+    `train_step` and `policy_step`, the noise these draw (`draw`, `draw_policy`),
+    `initial_policy_state`, and, for reports, `encode`, `decode` and
+    `split_context`.
     """
 
     version: ClassVar[str]
@@ -236,6 +238,24 @@ class Agent:
             read=list(self.variables.values()),
         )
         return engine.to_host(step(seed, self._select(batch)))
+
+    def report_step(self, noise, batch, context):
+        """See `report`."""
+        state, rows = self.split_context(batch)
+        noise = noise["post"]
+        seen = {k: v[:, :context] for k, v in rows.items()}
+        state, post = rssm.observe(
+            self.dyn,
+            state,
+            self.encode({k: seen[k] for k in self.shapes}),
+            seen["action"],
+            seen["is_first"],
+            noise[:, :context],
+        )
+        later = rssm.predict(
+            self.dyn, state, rows["action"][:, context:], noise[:, context:]
+        )
+        return self.decode({k: ops.concatenate([post[k], later[k]], 1) for k in later})
 
     def _select(self, batch: dict) -> dict:
         """The entries the compiled step reads; of latents only the first row."""

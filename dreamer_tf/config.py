@@ -129,13 +129,12 @@ def to_dict(config: Any) -> dict[str, Any]:
     }
 
 
-def from_dict(cls: type[C], data: Mapping[str, Any]) -> C:
-    """Inverse of `to_dict`; fields that `data` lacks have their defaults.
+def from_dict(default: C, data: Mapping[str, Any]) -> C:
+    """Inverse of `to_dict`; fields that `data` lacks are those of `default`.
 
     Raises:
       UserError: unknown name, wrong type, or a value out of range.
     """
-    default = cls()
     return updated(default, _flat(default, data))
 
 

@@ -105,7 +105,7 @@ def read(path: Path) -> configs.RunConfig:
     Raises:
       UserError: there is no run, or its file is damaged.
     """
-    return configs.from_dict(configs.RunConfig, _read(path)["run"])
+    return configs.from_dict(configs.RunConfig(), _read(path)["run"])
 
 
 def _read(path: Path) -> dict[str, Any]:

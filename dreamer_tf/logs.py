@@ -270,5 +270,7 @@ def memory() -> int:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
     minutes, hours = int(seconds // 60) % 60, int(seconds // 3600)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"

@@ -278,7 +278,9 @@ class Trainer:
         verb = "Continuing" if saved else "Starting"
         terminal.say(
             f"{verb} {run.version} on {run.task} in {path} at "
-            f"{self.progress.frames:,} of {run.steps:,} frames."
+            f"{self.progress.frames:,} of {run.steps:,} frames. "
+            f"{sum(parts.agent.param_count().values()):,} parameters; the replay takes "
+            f"{run.replay_gb:g} GB of memory at most."
         )
         self.logs = Logs(path, position, self.progress.frames)
 

@@ -443,9 +443,9 @@ class Windows(Replay):
         if stream not in self._streams:
             self._check_memory(len(self._streams) + 1)
         rows = self._append(values, stream)
-        last = rows.stop - 1
-        if last > 0 and last % self.length == 0:
-            self._queue.append((stream, last - self.length + 1))
+        start = rows.stop - self.length
+        if start >= 0 and (rows.stop - 1) % self.length == 0:
+            self._queue.append((stream, start))
         while len(self) > self.capacity:
             self._drop_item()
         while self._queue and not self._stored(*self._queue[0]):

@@ -3,6 +3,7 @@
 Everything here maps tensors to tensors; nothing holds state.
 """
 
+import numpy as np
 from keras import ops
 
 
@@ -83,11 +84,14 @@ def twohot_bins(bins: int):
     Built from one half and its mirror image, so that a uniform distribution
     has mean exactly 0 (DreamerV3, Eq. 10; official `heads.symexp_twohot`).
     """
-    if bins % 2:
-        half = symexp(ops.linspace(-20.0, 0.0, (bins - 1) // 2 + 1, dtype="float32"))
-        return ops.concatenate([half, -half[:-1][::-1]], 0)
-    half = symexp(ops.linspace(-20.0, 0.0, bins // 2, dtype="float32"))
-    return ops.concatenate([half, -half[::-1]], 0)
+    # In float32 like the official grid: expm1 turns one ulp at -20 into 2e-6.
+    count = (bins + 1) // 2
+    steps = np.arange(count, dtype=np.float32) * np.float32(1 / (count - 1))
+    grid = np.float32(20) * (1 - steps)
+    grid[-1] = 0
+    half = -np.expm1(grid)
+    mirrored = -half[: bins // 2][::-1]
+    return ops.convert_to_tensor(np.concatenate([half, mirrored]), "float32")
 
 
 def twohot(x, bins):

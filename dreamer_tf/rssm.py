@@ -65,6 +65,30 @@ def imagine(cell, policy, start, length, noise=None):
     return states, actions
 
 
+def predict(cell, state, action, noise=None):
+    """Rolls the prior forward under given actions.
+
+    Args:
+      cell: the RSSM.
+      state: `[B, ...]`.
+      action: `[B, T, A]`.
+      noise: of the latents, `[B, T, ...]`; None takes their mode.
+
+    Returns:
+      States `[B, T, ...]`.
+    """
+    xs = {"action": action} if noise is None else {"action": action, "noise": noise}
+    advance = cell.imagining()
+
+    def step(state, x):
+        state = advance(state, x["action"], x.get("noise"))
+        return state, state
+
+    xs = keras.tree.map_structure(_swap, xs)
+    _, states = engine.scan(step, state, xs, action.shape[1])
+    return keras.tree.map_structure(_swap, states)
+
+
 def _swap(x):
     """`[B, T, ...]` <-> `[T, B, ...]`."""
     return ops.swapaxes(x, 0, 1)

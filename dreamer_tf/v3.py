@@ -508,6 +508,10 @@ class DreamerV3(Agent):
             config.layers, config.units, outputs, config.outscale, group, name=name
         )
 
+    def encode(self, obs):
+        """Tokens `[..., E]` from observation entries."""
+        return self.enc(obs)
+
     def world_model(self, batch, carry, noise):
         """Losses of the world model (Eqs. 3 to 5).
 
@@ -522,7 +526,7 @@ class DreamerV3(Agent):
         """
         c = self.config
         obs = {k: batch[k] for k in self.shapes}
-        tokens = self.enc(obs)
+        tokens = self.encode(obs)
         _, post = rssm.observe(
             self.dyn, carry, tokens, batch["action"], batch["is_first"], noise
         )
@@ -763,15 +767,23 @@ class DreamerV3(Agent):
             else engine.normal(seeds[2], (*shape, self.actions)),
         }
 
-    def train_step(self, noise, batch, carry=None):
-        """One update of everything; returns metrics and latents for replay."""
-        c = self.config
+    def gradients(self, noise, batch, carry=None):
+        """What `loss` returns beside the scalar, and its gradients by path."""
         context, rows = self.split_context(batch)
         carry = context if carry is None else carry
         (_, out), grads = engine.value_and_grad(
             lambda: self.loss(rows, carry, noise), list(self.params.values())
         )
-        metrics = out["metrics"] | self.opt.apply(grads)
+        return out, dict(zip(self.params, grads))
+
+    def train_step(self, noise, batch, carry=None):
+        """One update of everything; returns metrics and latents for replay."""
+        return self.apply(*self.gradients(noise, batch, carry))
+
+    def apply(self, out, grads):
+        """Takes the step that `gradients` has prepared."""
+        c = self.config
+        metrics = out["metrics"] | self.opt.apply(list(grads.values()))
         # The slow critic follows after the step (official `utils.SlowModel`).
         rate = ops.where(
             (self.opt.count - 1) % c.slowvalue.every == 0, c.slowvalue.rate, 0.0
@@ -804,7 +816,7 @@ class DreamerV3(Agent):
     def policy_step(self, noise, obs, state, mode):
         """One decision. DreamerV3 samples its actions in evaluation as well."""
         del mode
-        tokens = self.enc({k: obs[k][:, None] for k in self.shapes})
+        tokens = self.encode({k: obs[k][:, None] for k in self.shapes})
         carry = {k: state[k] for k in self.latents}
         post, _ = rssm.observe(
             self.dyn,
@@ -819,43 +831,11 @@ class DreamerV3(Agent):
 
     # ------------------------------------------------------------- report --
 
-    def report_step(self, noise, batch, context):
-        """Reconstruction of `context` steps, then prediction of the others.
-
-        Returns:
-          `{key: [B, T, ...]}` in the observations' own units (images in [0, 1]).
-        """
-        carry, rows = self.split_context(batch)
-        length = rows["reward"].shape[1]
-        head = {k: v[:, :context] for k, v in rows.items()}
-        tokens = self.enc({k: head[k] for k in self.shapes})
-        state, post = rssm.observe(
-            self.dyn,
-            carry,
-            tokens,
-            head["action"],
-            head["is_first"],
-            noise["post"][:, :context],
-        )
-        advance = self.dyn.imagining()
-        actions = ops.swapaxes(rows["action"][:, context:], 0, 1)
-
-        def step(state, x):
-            state = advance(state, x["action"], x["noise"])
-            return state, state
-
-        eps = ops.swapaxes(noise["post"][:, context:], 0, 1)
-        _, states = engine.scan(
-            step, state, {"action": actions, "noise": eps}, length - context
-        )
-        whole = {
-            k: ops.concatenate([post[k], ops.swapaxes(states[k], 0, 1)], 1)
-            for k in self.latents
-        }
-        predictions = self.dec(whole["deter"], whole["stoch"])
+    def decode(self, state) -> dict:
+        """Predicted observations in their own units, images in [0, 1]."""
         return {
             k: x if len(self.shapes[k]) == 3 else symexp(x)
-            for k, x in predictions.items()
+            for k, x in self.dec(state["deter"], state["stoch"]).items()
         }
 
 

@@ -6,6 +6,7 @@ Lines of a version carry its name as SVG group id, so that the page can hide the
 import io
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -18,15 +19,15 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from reproductions import tasks
 
-INK, MUTED, GRID = "#1b2430", "#66717f", "#e4e8ed"
+INK, MUTED, GRID, EDGE = "#1b2430", "#66717f", "#e4e8ed", "#b7c0ca"
 # Colours that stay apart for colour-blind readers (Okabe and Ito).
 COLORS = {"v1": "#009e73", "v2": "#d55e00", "v3": "#0072b2"}
 OTHERS = ("#cc79a7", "#7f6b00", "#56b4e9", "#444444")
-STYLE = {
+STYLE: Any = {  # (matplotlib types every key on its own)
     "font.family": "sans-serif",
     "font.size": 8,
     "text.color": INK,
-    "axes.edgecolor": "#b7c0ca",
+    "axes.edgecolor": EDGE,
     "axes.labelcolor": MUTED,
     "axes.titlecolor": INK,
     "axes.titleweight": "bold",
@@ -123,9 +124,9 @@ def _draw_task(
             axis.fill_between(
                 x, low, high, color=color, alpha=0.14, lw=0, gid=f"{version}-band"
             )
-            axis.plot(
-                x, band["mean"], color=color, lw=1, ls=(0, (4, 2)), alpha=0.75
-            )[0].set_gid(f"{version}-published")
+            axis.plot(x, band["mean"], color=color, lw=1, ls=(0, (4, 2)), alpha=0.75)[
+                0
+            ].set_gid(f"{version}-published")
         line = ours[ours.version == version]
         if len(line):
             x, std = line.frames, line["std"].fillna(0)
@@ -139,9 +140,9 @@ def _draw_task(
                 gid=f"{version}-spread",
             )
             marker = "o" if len(line) < 15 else ""
-            axis.plot(
-                x, line["mean"], color=color, lw=1.8, marker=marker, ms=2.6
-            )[0].set_gid(f"{version}-ours")
+            axis.plot(x, line["mean"], color=color, lw=1.8, marker=marker, ms=2.6)[
+                0
+            ].set_gid(f"{version}-ours")
     end = max([1, *ours.frames, *theirs.frames])
     axis.set_xlim(0, end)
     axis.set_ylim(0, 1000)
@@ -216,6 +217,9 @@ def to_svg(figure: Figure, label: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
     text = re.sub(r"<svg [^>]*?viewBox=\"([^\"]+)\"[^>]*>", rf'<svg viewBox="\1" '
                   rf'role="img" aria-label="{label}">', text, count=1)  # fmt: skip
+    # The page's own colours, so that the plots follow it into the dark.
+    for color, name in ((INK, "ink"), (MUTED, "muted"), (GRID, "grid"), (EDGE, "line")):
+        text = text.replace(color, f"var(--{name})")
     # Nine decimals of a point are seven too many on a screen.
     return re.sub(r"(\d+\.\d{2})\d+", r"\1", text)
 

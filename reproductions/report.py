@@ -54,7 +54,8 @@ class Group:
     budgets: tuple[int, ...]
     points: pd.DataFrame  # scores.POINTS
     scores: pd.DataFrame  # scores.budget_scores at every budget
-    footnotes: tuple[str, ...]
+    notes: tuple[str, ...]  # the protocol of each version
+    rules: tuple[str, ...]  # how scores and verdicts came about
     manifests: Mapping[str, dict[str, Any]]  # by version
 
     @property
@@ -95,57 +96,57 @@ def make_groups(
         part = part[part.task.isin(names)]
         if part.empty:
             continue
-        at = tuple(budgets) or tuple(scores.budgets_of(part))
+        at = tuple(sorted(budgets)) or tuple(scores.budgets_of(part))
         found = [scores.budget_scores(part, b) for b in at]
-        notes = footnotes(part, benchmark, protocol, shown, protocols)
         made = {
             v: m
             for (b, p, v), m in (manifests or {}).items()
             if (b, p) == (benchmark, protocol)
         }
-        groups.append(
-            Group(
-                benchmark, protocol, shown, names, at, part,
-                pd.concat(found) if found else pd.DataFrame(), notes, made,
-            )  # fmt: skip
+        group = Group(
+            benchmark=benchmark,
+            protocol=protocol,
+            versions=shown,
+            tasks=names,
+            budgets=at,
+            points=part,
+            scores=pd.concat(found),
+            notes=tuple(
+                f"{_name(v)}: {protocol_note(protocol, v, protocols)}" for v in shown
+            ),
+            rules=rules(part, protocol, shown),
+            manifests=made,
         )
+        groups.append(group)
     if not groups:
         raise UserError("--versions and --tasks leave none of the runs to report.")
     return groups
 
 
-def footnotes(
-    points: pd.DataFrame,
-    benchmark: str,
-    protocol: str,
-    versions: Sequence[str],
-    protocols: Mapping[str, Any],
+def rules(
+    points: pd.DataFrame, protocol: str, versions: Sequence[str]
 ) -> tuple[str, ...]:
-    """What stands under each table of a benchmark and protocol."""
+    """What stands under a table beside the protocol itself."""
     notes = []
-    for version in versions:
-        name = tasks.VERSIONS.get(version, version)
-        notes.append(f"{name}: {protocol_note(protocol, version, protocols)}")
-    kinds = scores.reported_kinds(points)
     words = {"train": "training", "eval": "evaluation"}
     if protocol != scores.OUTSIDE:
-        used = [
-            f"{tasks.VERSIONS.get(v, v)} {words[k]}" for (*_, v), k in kinds.items()
-        ]
+        kinds = scores.reported_kinds(points)
+        used = [f"{_name(v)} {words[kind]}" for (*_, v), kind in kinds.items()]
         notes.append(f"Episodes scored: {', '.join(used)}.")
     notes += [SCORING, VERDICTS]
-    for version in versions:
-        if not comparable(protocol, version) and protocol != "lite":
-            notes.append(
-                f"The published {tasks.VERSIONS.get(version, version)} scores come from "
-                f"the protocol {' or '.join(tasks.PUBLISHED_UNDER.get(version, ()))}, "
-                f"not from {protocol}: the difference is shown, no verdict is given."
-            )
     if protocol == "lite":
-        notes.append(
+        return (
+            *notes,
             "lite uses smaller sizes and fewer updates than the papers: its scores "
-            "show that the code learns and are never called a reproduction."
+            "show that the code learns and are never called a reproduction.",
         )
+    for version in versions:
+        if not comparable(protocol, version):
+            home = " or ".join(tasks.PUBLISHED_UNDER[version])
+            notes.append(
+                f"The published {_name(version)} scores were made under {home}, not "
+                f"under {protocol}: the difference is shown, no verdict is given."
+            )
     return tuple(notes)
 
 
@@ -197,14 +198,18 @@ def cell_table(group: Group, budget: int) -> pd.DataFrame:
     for column in ("n", "published_n"):
         table[column] = table[column].fillna(0).astype(int)
     table["difference"] = table["mean"] - table.published
-    table["verdict"] = [verdict(group.protocol, row) for row in _rows(table)]
+    started = set(zip(group.points.task, group.points.version))
+    table["verdict"] = [
+        verdict(group.protocol, row, (row["task"], row["version"]) in started)
+        for row in _rows(table)
+    ]
     return table
 
 
-def verdict(protocol: str, row: Mapping[str, Any]) -> str:
+def verdict(protocol: str, row: Mapping[str, Any], started: bool) -> str:
     """The verdict on a row with version, n, published_n and both intervals."""
     if row["n"] == 0:
-        return "not run"
+        return "not finished" if started else "not run"
     if not comparable(protocol, row["version"]):
         return f"{protocol}: not comparable"
     if row["published_n"] == 0:
@@ -261,11 +266,12 @@ def aggregate_table(
             whole = len(names) == len(group.tasks) and len(match) > 0
             row["printed"] = match.iloc[0] if whole else np.nan
             row["difference"] = row["mean"] - row["published"]
-            row["verdict"] = verdict(group.protocol, row)
+            started = version in set(group.points.version)
+            row["verdict"] = verdict(group.protocol, row, started)
             rows.append(row)
     table = pd.DataFrame(rows)
     # A smaller optimality gap is the better one.
-    gap = table.aggregate == "optimality gap"
+    gap = table["aggregate"] == "optimality gap"
     swapped = table.verdict.replace({"above": "below", "below": "above"})
     table["verdict"] = table.verdict.mask(gap, swapped)
     return table.drop(columns=["n", "published_n"])
@@ -480,7 +486,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
         )
         columns["Seeds"] = table.n.astype(str)
     else:
-        columns["Aggregate"] = table.aggregate
+        columns["Aggregate"] = table["aggregate"]
         columns["Tasks"] = pd.Series(
             [f"{k}/{n}" for k, n in zip(table.tasks, table.of)]
         )
@@ -496,10 +502,15 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     )
     columns["Printed"] = table.printed.map(_number)
     columns["Difference"] = table.difference.map(
-        lambda x: MISSING if np.isnan(x) else f"{x:+.0f}"
+        lambda x: MISSING if np.isnan(x) else signed(x)
     )
     columns["Verdict"] = table.verdict
     return pd.DataFrame(columns)
+
+
+def signed(value: float) -> str:
+    """+9, -4, 0."""
+    return f"{value:+.0f}" if round(value) else "0"
 
 
 def _number(value: float) -> str:
@@ -556,17 +567,20 @@ def write(
     for group in groups:
         name = group.key
         cells, totals, pairs = [], [], []
+        texts: list[tuple[str, pd.DataFrame]] = []
         for budget in group.budgets:
-            cells.append(cell_table(group, budget).assign(budget=budget))
+            cells.append(cell_table(group, budget))
             totals.append(aggregate_table(group, budget, resamples, seed))
-            totals[-1]["budget"] = budget
             pairs.append(improvement_table(group, budget, resamples, seed))
-            pairs[-1]["budget"] = budget
             text = f"{group.title}, {plots.frames_label(budget)} frames"
-            stem = f"{name}_{plots.frames_label(budget)}"
-            _save(out, stem, readable(cells[-1]), text, group.footnotes)
-            text = f"Aggregates: {text}"
-            _save(out, f"{stem}_aggregates", readable(totals[-1]), text, group.footnotes)
+            texts = [
+                (f"{text}: aggregates", readable(totals[-1])),
+                (f"{text}: tasks", readable(cells[-1])),
+                *texts,  # the longest budget comes first
+            ]
+            for table in (cells[-1], totals[-1], pairs[-1]):
+                table.insert(0, "budget", budget)
+        _save(out, name, texts, (*group.notes, *group.rules))
         tables = pd.concat(cells), pd.concat(totals), pd.concat(pairs)
         for part, table in zip(("tasks", "aggregates", "improvement"), tables):
             _save_csv(table, out / "tables" / f"{name}_{part}.csv")
@@ -578,16 +592,15 @@ def write(
 
 
 def _save(
-    out: Path, stem: str, table: pd.DataFrame, title: str, notes: Sequence[str]
+    out: Path, stem: str, titled: Sequence[tuple[str, pd.DataFrame]], notes: Sequence
 ) -> None:
+    """One Markdown and one LaTeX file; every table in them has all its footnotes."""
     for suffix, text in (("md", markdown), ("tex", latex)):
-        file = out / "tables" / f"{stem}.{suffix}"
-        file.write_text(text(table, title, notes), encoding="utf-8")
+        parts = [text(table, title, notes) for title, table in titled]
+        (out / "tables" / f"{stem}.{suffix}").write_text("\n".join(parts), "utf-8")
 
 
 def _save_csv(table: pd.DataFrame, file: Path, index: bool = False) -> None:
-    front = [c for c in ("budget",) if c in table.columns]
-    table = table[[*front, *(c for c in table.columns if c not in front)]]
     table.to_csv(file, index=index, float_format="%.2f")
 
 
@@ -613,11 +626,9 @@ def _section(
         for task in group.tasks
         if task in set(group.points.task)
     }
-    profile = ""
-    if group.budgets:
-        figure = _profile(group, group.budgets[-1], resamples, seed)
-        plots.save_png(figure, out / "plots" / f"{group.key}_profiles.png")
-        profile = plots.to_svg(figure, "Performance profiles")
+    figure = _profile(group, group.budgets[-1], resamples, seed)
+    plots.save_png(figure, out / "plots" / f"{group.key}_profiles.png")
+    profile = plots.to_svg(figure, "Performance profiles")
     return page.Section(
         key=group.key,
         title=group.title,
@@ -630,7 +641,8 @@ def _section(
         pairs=pairs,
         curves=small,
         profile=profile,
-        notes=group.footnotes,
+        notes=group.notes,
+        rules=group.rules,
         manifests={_name(v): m for v, m in group.manifests.items()},
     )
 
@@ -674,7 +686,7 @@ def _reference(benchmark: str, out: Path) -> page.Reference:
     text = f"Published scores: {title}, {plots.frames_label(budget)} frames"
     plain = wide.map(_number).reset_index()
     plain["task"] = plain.task.str.replace("_", " ")
-    _save(out, f"published_{benchmark}", plain, text, notes)
+    _save(out, f"published_{benchmark}", [(text, plain)], notes)
     _save_csv(wide, out / "tables" / f"published_{benchmark}.csv", index=True)
     _save_csv(totals, out / "tables" / f"published_{benchmark}_aggregates.csv")
     label = plots.frames_label(budget)
@@ -713,7 +725,8 @@ def report(options: Any, protocols: Mapping[str, Any] | None = None) -> str:
     """Does what the flags say; returns the text to print."""
     groups: list[Group] = []
     if not options.published_only:
-        parts, manifests = [], {}
+        parts: list[pd.DataFrame] = []
+        manifests: dict[tuple, dict] = {}
         runs = options.runs
         if not (runs or options.logdirs or options.outside):
             runs = "results/runs"
@@ -738,12 +751,10 @@ def report(options: Any, protocols: Mapping[str, Any] | None = None) -> str:
     path = write(groups, options.out, options.resamples, options.seed)
     lines = []
     for group in groups:
-        for budget in group.budgets[-1:]:
-            table = readable(aggregate_table(group, budget, options.resamples))
-            lines.append(f"{group.title}, {plots.frames_label(budget)} frames")
-            lines.append(table.to_string(index=False) + "\n")
-        if not group.budgets:
-            lines.append(f"{group.title}: no run has reached a budget yet.\n")
+        budget = group.budgets[-1]
+        table = readable(aggregate_table(group, budget, options.resamples))
+        lines.append(f"{group.title}, {plots.frames_label(budget)} frames")
+        lines.append(table.to_string(index=False) + "\n")
     if not groups:
         for benchmark in tasks.BENCHMARKS:
             lines.append(tasks.BENCHMARKS[benchmark].title)

@@ -102,11 +102,11 @@ def budgets_of(points: pd.DataFrame) -> list[int]:
     Shorter runs than the smallest published budget are scored at their own end.
     """
     found = [b for b in tasks.BUDGETS if len(budget_scores(points, b))]
-    if found or points.empty:
+    if found:
         return found
     end = int(points.frames.max())
     unit = 10 ** max(0, len(str(end)) - 2)
-    return [end // unit * unit] if end else []
+    return [max(1, end // unit * unit)]
 
 
 def summary(scores: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -201,6 +201,7 @@ def read_runs(folder: str | Path) -> tuple[pd.DataFrame, dict[tuple, dict]]:
                 f'"benchmark": {" or ".join(json.dumps(b) for b in tasks.BENCHMARKS)}.'
             )
         tasks.check_benchmark(benchmark, where)
+        tasks.check_version(named["version"], str(file))
         manifests[benchmark, named["protocol"], named["version"]] = manifest
         points = read_csv(file)
         points["benchmark"] = benchmark
@@ -232,6 +233,7 @@ def read_logdirs(folders: Iterable[str | Path]) -> pd.DataFrame:
         for name in CELL[:3]:
             points[name] = str(config[name])
         tasks.check_benchmark(str(config["benchmark"]), where)
+        tasks.check_version(str(config["version"]), where)
         points["task"] = tasks.check_task(str(config["task"]), where)
         frames.append(points)
     points = combine(frames)
@@ -322,6 +324,8 @@ def _read_outside_file(file: Path, benchmark: str, method: str) -> pd.DataFrame:
     points["benchmark"] = benchmark or prefix
     points["protocol"] = OUTSIDE
     points["kind"] = "train"  # outside logs have one kind of point
+    # Names become ids in the page.
+    points["version"] = points.version.str.replace(r"\W+", "_", regex=True)
     # Evaluations before the first frame say nothing about learning.
     return points.loc[points.frames > 0, POINTS]
 
@@ -332,17 +336,13 @@ def _author_points(file: Path, method: str) -> pd.DataFrame:
     for index, run in enumerate(runs):
         where = f"Entry {index} of {file}"
         fields = ("task", "method", "seed", "xs", "ys")
-        missing = [
-            k for k in fields if not isinstance(run, dict) or run.get(k) is None
-        ]
+        missing = [k for k in fields if not isinstance(run, dict) or run.get(k) is None]
         if missing:
             raise UserError(f"{where} lacks {missing[0]!r}; it needs {fields}.")
         if not (isinstance(run["xs"], list) and isinstance(run["ys"], list)):
             raise UserError(f"{where} must have lists as xs and ys.")
         if len(run["xs"]) != len(run["ys"]):
-            raise UserError(
-                f"{where} has {len(run['xs'])} xs but {len(run['ys'])} ys."
-            )
+            raise UserError(f"{where} has {len(run['xs'])} xs but {len(run['ys'])} ys.")
         try:
             points = pd.DataFrame(
                 {"frames": run["xs"], "score": run["ys"]}, dtype=np.float64

@@ -19,11 +19,13 @@ TOP = 1000.0  # the highest return of a DMC episode: 1000 frames of reward <= 1
 Runs = Sequence[np.ndarray]
 
 # 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom.
+# fmt: off
 T_QUANTILES = (
-    [12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281]
-    + [2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860]
-    + [2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423]
+    12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
+    2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,
+    2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423,
 )
+# fmt: on
 
 
 def mean(runs: Runs) -> np.ndarray:
@@ -113,8 +115,10 @@ def t_interval(values: np.ndarray, top: float = TOP) -> tuple[float, float]:
     degrees = len(values) - 1
     # Beyond the table: first terms of the Cornish-Fisher expansion of t.
     z = 1.959964
-    wide = z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (
-        96 * degrees**2
+    wide = (
+        z
+        + (z**3 + z) / (4 * degrees)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
     )
     t = T_QUANTILES[degrees - 1] if degrees <= len(T_QUANTILES) else wide
     half = t * values.std(ddof=1) / np.sqrt(len(values))

@@ -105,6 +105,15 @@ def check_benchmark(name: str, where: str) -> Benchmark:
     return BENCHMARKS[name]
 
 
+def check_version(name: str, where: str) -> None:
+    """Refuses a version that is none of the three."""
+    if name not in VERSIONS:
+        raise UserError(
+            f"{where} names the unknown version {name!r}; valid are "
+            f"{', '.join(VERSIONS)}."
+        )
+
+
 def check_task(name: str, where: str) -> str:
     """dm_control's name of the task, from any spelling used in score files."""
     plain = name.replace("-", "_").removeprefix("dmc_")

@@ -265,6 +265,73 @@ def test_memory_too_small():
     buffer.sample()
 
 
+def test_every_stream_keeps_a_window_in_the_least_memory_allowed():
+    streams, length, accepted = 128, 4, []
+    for chunk_rows in range(1, 6):
+        memory = replay.MIN_CHUNKS * chunk_rows * RECORD_BYTES
+        buffer = windows(length=length, memory_bytes=memory)
+        try:
+            for stream in range(streams):
+                buffer.add(make_record(), stream)
+        except UserError:
+            continue
+        accepted.append(chunk_rows)
+        for step in range(1, 16):
+            for stream in range(streams):
+                buffer.add(make_record(step), stream)
+                assert step < length or len(buffer) >= streams
+    assert accepted == [3, 4, 5]
+
+
+def test_the_oldest_rows_go_first_even_of_an_idle_stream():
+    chunk_rows = 5
+    memory = replay.MIN_CHUNKS * chunk_rows * RECORD_BYTES
+    buffer = windows(batch_size=1, length=5, memory_bytes=memory)
+
+    def add(stream, count):
+        for _ in range(count):
+            buffer.add(make_record(rows[stream]), stream)
+            rows[stream] += 1
+
+    def firsts():
+        return {s: lo for s, lo, _ in buffer.state_dict()["streams"].tolist()}
+
+    rows = Counter()
+    add(1, 1)
+    add(0, 6)  # queues rows 1..5 of stream 0, then of stream 1
+    add(1, 6)
+    add(2, 3)
+    add(0, 1240)
+    assert firsts() == {0: 0, 1: 0, 2: 0}
+    while firsts()[1] == 0:
+        add(0, 1)
+    # Stream 1 began first, so its first chunk, and a queued window, are gone.
+    assert firsts() == {0: 0, 1: 5, 2: 0}
+    assert starts(buffer.sample()) == [(0, 1)]
+    assert starts(buffer.sample()) == [(0, 6)]
+    while firsts()[2] == 0:
+        add(0, 1)
+    # Stream 2 had not filled its chunk and goes on where it was.
+    assert firsts()[2] == 3
+    add(2, 30)
+    add(0, 100)
+    first = firsts()
+    assert first[2] == 3  # young now
+    for _ in range(500):
+        batch = buffer.sample()
+        np.testing.assert_array_equal(batch["number"], batch["id"][..., 1])
+        assert all(start >= first[stream] for stream, start in starts(batch))
+
+
+def test_memory_of_an_episode_cut_off_is_free_again():
+    buffer = chunks(memory_bytes=300 * RECORD_BYTES)
+    for step in range(250):
+        buffer.add(make_record(step, first=step == 0), 1)
+    buffer.add(make_record(first=True), 1)
+    add_episode(buffer, 200)
+    assert len(buffer) == 195
+
+
 @pytest.mark.parametrize("make", [chunks, sequences])
 def test_memory_too_small_for_an_endless_episode(make):
     buffer = make(memory_bytes=300 * RECORD_BYTES)
@@ -296,26 +363,29 @@ def test_written_values_come_back():
     assert len(written) > 30
 
 
-def test_update_skips_rows_that_are_gone():
-    buffer = windows(batch_size=1, length=4, capacity=3)
+@pytest.mark.parametrize("chunk_rows", [1, 3, 4, 1000])
+def test_update_skips_rows_that_are_gone(chunk_rows):
+    memory = replay.MIN_CHUNKS * chunk_rows * RECORD_BYTES
+    buffer = windows(batch_size=1, length=4, capacity=3, memory_bytes=memory)
     for step in range(8):
         buffer.add(make_record(step))
-    batch = buffer.sample()  # the queue's window 1..4 is gone, so of items 2, 3, 4
+    # The queued window 1..4 is there no more; items 2, 3, 4 are.
+    batch = buffer.sample()
+    ((_, start),) = starts(batch)
     for step in range(8, 10):
         buffer.add(make_record(step))
-    ((_, start),) = starts(batch)
-    first = 4
-    assert start in (2, 3, 4)
-    buffer.update(batch["id"], {"deter": np.full((1, 4, 3), -1, np.float32)})
+    values = -np.arange(1, 13, dtype=np.float32).reshape(1, 4, 3)
+    expected = np.array([[row] * 3 for row in range(10)], np.float32)
+    expected[start : start + 4] = values[0]
+    buffer.update(batch["id"], {"deter": values})
     for _ in range(20):
         batch = buffer.sample()
         rows = batch["id"][0, :, 1]
-        assert rows[0] >= first
-        expected = np.where(rows < start + 4, -1, rows)
-        np.testing.assert_array_equal(batch["deter"][0, :, 0], expected)
+        assert rows[0] >= 4
+        np.testing.assert_array_equal(batch["deter"][0], expected[rows])
     for step in range(10, 30):
         buffer.add(make_record(step))
-    buffer.update(batch["id"], {"deter": np.full((1, 4, 3), -2, np.float32)})
+    buffer.update(batch["id"], {"deter": values})
     assert (buffer.sample()["deter"] > 0).all()
 
 
@@ -493,10 +563,10 @@ def test_v2_episodes_are_equally_likely_whatever_their_length():
 
 def test_v2_prioritize_ends():
     rng = np.random.RandomState(0)
-    draws = [replay.draw_sequence(rng, [20], 10, 10, True) for _ in range(6000)]
+    draws = [replay.draw_sequence(rng, [4], 2, 2, True) for _ in range(6000)]
     counts = np.bincount([s for _, s, _ in draws])
-    # 11 starts; the last one stands for 10 more.
-    assert abs(chi_square(counts, [*np.full(10, 1 / 21), 11 / 21])) < 5
+    # Three starts; the last one stands for minlen more.
+    assert abs(chi_square(counts, [1 / 5, 1 / 5, 3 / 5])) < 5
 
 
 @pytest.mark.parametrize(
@@ -614,10 +684,12 @@ def load(buffer, path):
         buffer.load_state_dict({**rest, **arrays})
 
 
-@pytest.mark.parametrize("steps", [0, 40, 500])
+@pytest.mark.parametrize(
+    "steps, capacity, rows", [(0, 400, 300), (40, 100, 900), (400, 400, 300)]
+)
 @ALL
-def test_continues_exactly(make, steps, tmp_path):
-    settings = {"capacity": 400, "memory_bytes": 300 * RECORD_BYTES}
+def test_continues_exactly(make, steps, capacity, rows, tmp_path):
+    settings = {"capacity": capacity, "memory_bytes": rows * RECORD_BYTES}
 
     def run(buffers, begin, stop):
         for step in range(begin, stop):

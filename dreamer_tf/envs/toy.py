@@ -9,11 +9,7 @@ an episode of 50 frames. The action is the velocity of the point: two numbers in
 
 The axes do not influence each other, and every move that shrinks the distance along
 one of them is right at every time, so the best policy is known exactly: `optimal`.
-
-Average return of 50 frames, computed by tests/envs/test_toy.py:
-
-    uniformly random  toy 11.1   toy_discrete 11.6
-    optimal           toy 46.8   toy_discrete 43.2
+`RETURNS` says what it reaches, and what random actions do.
 """
 
 import itertools
@@ -27,9 +23,10 @@ TASKS = ("toy", "toy_discrete")
 LENGTH = 50
 SPEED = 0.2
 DIRECTIONS = np.array(list(itertools.product((-1, 0, 1), repeat=2)), np.float64)
+# Mean over 3000 episodes at repeat 1; tests/envs/test_toy.py computes them again.
 RETURNS = {
-    "toy": {"random": 11.1, "optimal": 46.8},
-    "toy_discrete": {"random": 11.6, "optimal": 43.2},
+    "toy": {"random": 10.2, "optimal": 48.0},
+    "toy_discrete": {"random": 9.9, "optimal": 41.5},
 }
 
 

@@ -10,13 +10,13 @@ import numpy as np
 from tests.parity.common import Row, Run, read_config
 
 
-def compare(path: str, eager: bool = False) -> list[Row]:
+def compare(path: str, eager: bool = False, jit: bool = False) -> list[Row]:
     """Rows of one golden file of any version."""
     with np.load(path, allow_pickle=False) as data:
         config = read_config(data)
         module = importlib.import_module(f"tests.parity.{_version(config)}")
         with _eagerly(eager):
-            return module.compare(data, config, Run(eager))
+            return module.compare(data, config, Run(eager, jit))
 
 
 def _version(config: dict) -> str:
@@ -45,13 +45,14 @@ def main() -> int:
     parser.add_argument(
         "--eager", action="store_true", help="without compilation (TensorFlow)"
     )
+    parser.add_argument("--jit", action="store_true", help="with XLA (TensorFlow)")
     parser.add_argument(
         "--summary", action="store_true", help="one row per group, the worst"
     )
     args = parser.parse_args()
     passed = failed = 0
     for path in args.files:
-        rows = compare(path, args.eager)
+        rows = compare(path, args.eager, args.jit)
         print(f"\n{path}")
         for row in _worst(rows) if args.summary else rows:
             verdict = "ok" if row.ok else "FAILED"

@@ -99,17 +99,17 @@ def built(layer, weights: dict, *shape):
 
 
 class Run:
-    """Evaluates functions either compiled (as in training) or eagerly."""
+    """Evaluates functions: compiled (`jit`: by XLA, as on JAX always) or eagerly."""
 
-    def __init__(self, eager: bool = False):
-        self.eager = eager
+    def __init__(self, eager: bool = False, jit: bool = False):
+        self.eager, self.jit = eager, jit
 
     def __call__(self, fn: Callable, variables=()):
         """`fn()` on the host; `variables` are the Keras variables it reads."""
         if self.eager:
             return engine.to_host(fn())
         compiled = engine.compile(
-            lambda noise: fn(), lambda seed: {}, read=list(variables), jit=True
+            lambda noise: fn(), lambda seed: {}, read=list(variables), jit=self.jit
         )
         return engine.to_host(compiled(engine.seed(0)))
 

@@ -1,0 +1,289 @@
+"""Many environments: seeds, resets, processes, and what happens when one breaks."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from dreamer_tf.envs import Envs, episode_seed, make_env, make_envs
+from dreamer_tf.envs.base import Env, action_box, box
+from dreamer_tf.errors import UserError
+
+
+class Probe(Env):
+    """Ends after `length` frames, shows its seed and process, breaks when told to."""
+
+    def __init__(self, length=3, misbehave=None, at=2):
+        shown = ("seed", "pid", "frame", "heavy", "threads")
+        super().__init__({name: box(()) for name in shown}, action_box(1), 1, length)
+        self.misbehave, self.at = misbehave, at
+
+    def _reset(self, seed):
+        self.seed, self.frame = seed, 0
+
+    def _frame(self, action):
+        self.frame += 1
+        if self.misbehave and self.frame == self.at:
+            self.misbehave(self)
+        return 1.0, False, False
+
+    def _observe(self):
+        heavy = {"tensorflow", "keras", "jax", "torch"} & set(sys.modules)
+        values = {
+            "seed": self.seed % 2**20,  # what float32 can tell apart
+            "pid": os.getpid(),
+            "frame": self.frame,
+            "heavy": len(heavy),
+            "threads": int(os.environ.get("OMP_NUM_THREADS", 0)),
+        }
+        return {name: np.array(value, np.float32) for name, value in values.items()}
+
+    def render(self, size=None):
+        return np.full((size or 4, size or 4, 3), self.frame, np.uint8)
+
+
+def actions(n):
+    return np.zeros((n, 1), np.float32)
+
+
+def shown_seed(run, env, episode):
+    return episode_seed(run, env, episode) % 2**20
+
+
+def test_episode_seeds():
+    seeds = {
+        episode_seed(r, i, k) for r in range(3) for i in range(3) for k in range(9)
+    }
+    assert len(seeds) == 81
+    assert episode_seed(0, 0, 0) == episode_seed(0, 0, 0)
+    assert episode_seed((0, 1), 0, 0) != episode_seed((0, 2), 0, 0)
+    assert all(0 <= seed < 2**32 for seed in seeds)
+    # A recorded run has to stay repeatable: these must never change.
+    assert episode_seed(0, 0, 0) == 4088532484
+    assert episode_seed(7, 3, 11) == 2080188264
+
+
+@pytest.mark.parametrize("workers", [0, 2, 8])
+def test_sequence_of_records(workers):
+    with Envs([lambda n=n: Probe(2 + n) for n in range(3)], workers, seed=5) as envs:
+        first = envs.reset()
+        assert first["is_first"].all()
+        assert first["seed"].tolist() == [shown_seed(5, i, 0) for i in range(3)]
+        frames, firsts = [], []
+        for _ in range(4):
+            record = envs.step(actions(3))
+            frames.append(record["frame"].astype(int).tolist())
+            firsts.append(record["is_first"].tolist())
+        # Lengths 2, 3 and 4: after the last record comes the first of the next one.
+        assert frames == [[1, 1, 1], [2, 2, 2], [0, 3, 3], [1, 0, 4]]
+        assert firsts[2:] == [[True, False, False], [False, True, False]]
+        assert record["seed"].tolist() == [
+            *(shown_seed(5, 0, 1), shown_seed(5, 1, 1), shown_seed(5, 2, 0))
+        ]
+        assert envs.episodes.tolist() == [1, 1, 0]
+        assert record["reward"].shape == (3,) and record["action"].shape == (3, 1)
+        assert envs.render(2).max() == 4
+        assert envs.render(1, size=2).shape == (2, 2, 3)
+        processes = set(record["pid"].tolist())
+        assert len(processes) == min(max(workers, 1), 3)
+        assert (os.getpid() in processes) == (workers == 0)
+
+
+def test_processes_and_one_process_agree():
+    random = np.random.default_rng(0)
+    plan = random.uniform(-1, 1, (120, 3, 2)).astype(np.float32)
+
+    def run(workers):
+        with make_envs("toy", 3, workers, seed=2, obs="both", size=8) as envs:
+            records = [envs.reset(), *(envs.step(action) for action in plan)]
+            assert len(envs) == 3 and envs.repeat == 1
+        return records
+
+    for here, there in zip(run(0), run(2)):
+        assert list(here) == list(there)
+        for name in here:
+            np.testing.assert_array_equal(here[name], there[name])
+            assert here[name].dtype == there[name].dtype
+
+
+def test_workers_render():
+    arguments = {"seed": 3, "obs": "image", "size": 16}
+    with make_envs("cartpole_balance", 2, workers=2, **arguments) as there:
+        pictures = there.reset()["image"]
+    with make_envs("cartpole_balance", 2, workers=0, **arguments) as here:
+        np.testing.assert_array_equal(pictures, here.reset()["image"])
+    assert pictures.std() > 0
+
+
+def test_series_differ():
+    with (
+        make_envs("toy", 1, seed=2) as envs,
+        make_envs("toy", 1, seed=2, series=1) as o,
+    ):
+        assert (envs.reset()["position"] != o.reset()["position"]).any()
+
+
+def test_reset_of_some_with_seeds_and_at_an_episode():
+    with Envs([Probe] * 3, seed=1) as envs:
+        envs.reset()
+        record = envs.reset([2, 0], seeds=[70, 80])
+        assert record["seed"].tolist() == [70, 80]
+        assert envs.episodes.tolist() == [1, 0, 1]
+        envs.episodes[:] = 8
+        assert envs.reset([1])["seed"].tolist() == [shown_seed(1, 1, 9)]
+
+
+def test_workers_are_light_and_single_threaded():
+    with Envs([Probe], workers=1) as envs:
+        record = envs.reset()
+    assert record["heavy"] == 0
+    assert record["threads"] == 1
+
+
+def spoil_nan(env):
+    env.frame = np.nan
+
+
+def spoil_shape(env):
+    env._observe = lambda: {**Probe._observe(env), "pid": np.zeros(2, np.float32)}
+
+
+def crash(env):
+    raise ZeroDivisionError("oh no")
+
+
+def complain(env):
+    raise UserError("the battery is empty")
+
+
+def vanish(env):
+    os._exit(3)
+
+
+def killed(env):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("workers", "misbehave", "error", "message"),
+    [
+        (0, spoil_nan, UserError, '"frame" is not finite'),
+        (0, spoil_shape, UserError, '"pid" has shape'),
+        (0, crash, ZeroDivisionError, "oh no"),
+        (2, spoil_nan, UserError, 'Environment 1: .*"frame" is not finite'),
+        (2, spoil_shape, UserError, 'Environment 1: .*"pid" has shape'),
+        (
+            2,
+            crash,
+            RuntimeError,
+            r"(?s)Environment 1 .*in crash.*ZeroDivisionError: oh no",
+        ),
+        (2, complain, UserError, "^Environment 1: the battery is empty$"),
+        (2, vanish, RuntimeError, "environment 1 died with exit code 3"),
+        (2, killed, RuntimeError, r"environment 1 died with exit code -9 \(SIGKILL\)"),
+        (1, vanish, RuntimeError, "environments 0, 1 died with exit code 3"),
+    ],
+)
+def test_what_breaks_is_reported(workers, misbehave, error, message):
+    envs = Envs([Probe, lambda: Probe(misbehave=misbehave)], workers)
+    envs.reset()
+    envs.step(actions(2))
+    with pytest.raises(error, match=message):
+        envs.step(actions(2))
+    with pytest.raises(RuntimeError, match="closed"):
+        envs.step(actions(2))
+
+
+def fails_to_start():
+    raise UserError("there is no such robot")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_constructor_that_fails(workers):
+    with pytest.raises(UserError, match="no such robot"):
+        Envs([Probe, fails_to_start], workers)
+
+
+def test_a_task_that_does_not_exist():
+    with pytest.raises(UserError, match="did you mean toy_discrete"):
+        make_envs("toy_discret", 1, workers=1)
+
+
+def test_constructors_that_cannot_travel():
+    lock = threading.Lock()
+    with pytest.raises(UserError, match="workers=0"):
+        Envs([lambda: lock], workers=1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_environments_must_be_alike(workers):
+    with pytest.raises(UserError, match="Environment 1 has the spaces"):
+        Envs([Probe, lambda: make_env("toy")], workers)
+
+
+def test_wrong_use():
+    with pytest.raises(UserError, match="envs is 0"):
+        Envs([])
+    with pytest.raises(UserError, match="workers is -1"):
+        Envs([Probe], -1)
+    with Envs([Probe] * 2) as envs:
+        with pytest.raises(RuntimeError, match="reset"):
+            envs.step(actions(2))
+        envs.reset()
+        with pytest.raises(ValueError, match=r"\(1, 1\), not \(2, 1\)"):
+            envs.step(actions(1))
+
+
+def gone(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().split()[2] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def wait_until_gone(pids):
+    deadline = time.monotonic() + 30
+    while not all(gone(pid) for pid in pids):
+        assert time.monotonic() < deadline, "worker processes are left over"
+        time.sleep(0.05)
+
+
+def test_close_ends_the_processes():
+    envs = Envs([Probe] * 2, workers=2)
+    pids = envs.reset()["pid"].astype(int).tolist()
+    assert not any(gone(pid) for pid in pids)
+    envs.close()
+    wait_until_gone(pids)
+
+
+MAIN = """
+import os
+assert __name__ == "__main__"      # a worker must not run this file again
+from dreamer_tf.envs import Envs, make_env
+class Mine:                        # and yet it can be given what is defined here
+    def __new__(cls):
+        return make_env("toy")
+envs = Envs([Mine, lambda: Mine()], workers=2)
+envs.reset()
+print(*(host._process.pid for host in envs._hosts), flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_workers_end_when_the_parent_is_killed(tmp_path):
+    script = tmp_path / "main.py"
+    script.write_text(MAIN)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == -signal.SIGKILL, result.stderr
+    pids = [int(pid) for pid in result.stdout.split()]
+    assert len(pids) == 2
+    wait_until_gone(pids)

@@ -1,0 +1,133 @@
+"""An environment, an agent and a schedule that cost nothing and log what happens."""
+
+import dataclasses
+import json
+
+import numpy as np
+
+from dreamer_tf.envs.base import Env, action_box, box
+from dreamer_tf.envs.vector import Envs
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    deter: int = 8  # width of the state
+    mults: tuple[int, ...] = (2, 3)  # one factor per stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    dyn: Inner = dataclasses.field(default_factory=Inner)
+    prefill: int = 0  # decisions that are random
+    ratio: float = 1.0  # updates per record
+
+
+class FakeEnv(Env):
+    """Episodes of `limit` frames; everything in them depends on the seed."""
+
+    def __init__(self, limit=5, repeat=1, tape=None):
+        super().__init__({"vector": box((2,))}, action_box(1), repeat)
+        self.limit = limit
+        self.tape = [] if tape is None else tape
+
+    def _reset(self, seed):
+        self.tape.append(("reset", seed))
+        self.value = np.random.default_rng(seed).uniform()
+        self.frame = 0
+
+    def _frame(self, action):
+        self.tape.append(("step", float(action[0])))
+        self.frame += 1
+        return self.value + 0.1 * float(action[0]), self.frame >= self.limit, False
+
+    def _observe(self):
+        return {"vector": np.array([self.value, self.frame], np.float32)}
+
+    def render(self, size=None):
+        return np.zeros((size or 8, size or 8, 3), np.uint8)
+
+
+class FakeAgent:
+    """A policy that drifts with every update, so that all that happened shows."""
+
+    latents = ("deter",)
+
+    def __init__(self, seed=0, tape=None):
+        self.seed, self.tape = seed, [] if tape is None else tape
+        self.weight, self.updates, self.decisions = np.zeros(()), 0, 0
+
+    def initial_state(self, batch_size):
+        return {"deter": np.zeros((batch_size, 1), np.float32)}
+
+    def policy(self, obs, state, mode):
+        assert set(obs) == {"vector", "is_first"}
+        deter = np.where(obs["is_first"][:, None], 0, state["deter"])
+        deter = (deter + obs["vector"][:, :1]).astype(np.float32)
+        rng = np.random.default_rng([self.seed, self.decisions])
+        action = rng.uniform(-1, 1, (len(deter), 1)).astype(np.float32)
+        if mode == "eval":
+            action = np.zeros_like(action)
+        self.tape.append(("policy", mode))
+        self.decisions += 1
+        return np.clip(action + np.float32(self.weight), -1, 1), {"deter": deter}
+
+    def update(self, batch):
+        self.weight = self.weight + 0.01 * batch["reward"].mean()
+        self.updates += 1
+        self.tape.append(("update", self.updates))
+        return {"loss": float(batch["vector"].sum())}, {"deter": batch["deter"] + 1}
+
+    def param_count(self):
+        return {"weight": 1}
+
+    def state_dict(self):
+        counts = {"updates": self.updates, "decisions": self.decisions}
+        return {"weight": self.weight} | {k: np.asarray(v) for k, v in counts.items()}
+
+    def load_state_dict(self, state):
+        self.weight = state["weight"]
+        self.updates, self.decisions = int(state["updates"]), int(state["decisions"])
+
+    def save(self, path):
+        (path / "agent.json").write_text(json.dumps({"version": "fake"}))
+        np.savez(path / "agent.npz", **self.state_dict())
+
+
+class Schedule:
+    """Random for `prefill` decisions, then `ratio` updates per record."""
+
+    def __init__(self, config):
+        self.config, self.done = config, 0
+
+    def random(self, progress):
+        return progress.decisions < self.config.prefill
+
+    def updates(self, progress):
+        if not progress.items or self.random(progress):
+            return 0
+        due = int(progress.records * self.config.ratio) - self.done
+        self.done += due
+        return due
+
+    def state_dict(self):
+        return {"done": self.done}
+
+    def load_state_dict(self, state):
+        self.done = state["done"]
+
+
+def make_parts(run, config, tape=None, limit=5):
+    """What `loop.build` makes, of fakes and the real replay and vector environment."""
+    # Not above: worker processes import this file, and need no TensorFlow.
+    from dreamer_tf import loop, replay
+
+    def make_env():
+        return FakeEnv(limit, run.repeat)
+
+    return loop.Parts(
+        FakeAgent(run.seed, tape),
+        Envs([make_env] * run.envs, run.workers, (run.seed, loop.TRAINING)),
+        replay.Windows(2, 3, 1000, int(run.replay_gb * 1e9), run.seed),
+        Schedule(config),
+        make_env,
+    )

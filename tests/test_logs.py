@@ -1,0 +1,165 @@
+import io
+import json
+
+import pytest
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
+
+from dreamer_tf import logs
+from dreamer_tf.logs import Episode, Logs, Means, Terminal
+
+
+def episode(frames, kind="train", score=1.5):
+    return Episode(frames, score, 500, kind, "train", 0, 3, 77)
+
+
+def rows(path):
+    return (path / "scores.csv").read_text().splitlines()
+
+
+def test_rows(tmp_path):
+    log = Logs(tmp_path)
+    log.metrics(10, {"loss": 0.1, "bad": float("nan")})
+    log.metrics(20, {"loss": 1 / 3})
+    log.score(episode(10))
+    log.close()
+    expected = [{"frames": 10, "loss": 0.1, "bad": None}, {"frames": 20, "loss": 1 / 3}]
+    assert list(logs.read_metrics(tmp_path)) == expected
+    assert rows(tmp_path) == [
+        "frames,score,length,kind,mode,env,episode,seed",
+        "10,1.5,500,train,train,0,3,77",
+    ]
+
+
+def test_rows_are_there_at_once(tmp_path):
+    log = Logs(tmp_path)
+    log.metrics(10, {"loss": 0.1})
+    log.score(episode(10))
+    assert len(list(logs.read_metrics(tmp_path))) == 1 and len(rows(tmp_path)) == 2
+
+
+def test_a_cut_last_line_is_left_out(tmp_path):
+    log = Logs(tmp_path)
+    log.metrics(10, {"loss": 0.1})
+    log.close()
+    with open(tmp_path / logs.METRICS, "a") as file:
+        file.write('{"frames": 20, "lo')
+    assert [row["frames"] for row in logs.read_metrics(tmp_path)] == [10]
+
+
+def test_continuing_cuts_back(tmp_path):
+    log = Logs(tmp_path)
+    log.metrics(10, {"loss": 1.0})
+    log.score(episode(10))
+    position = log.state()
+    before = [(tmp_path / name).read_bytes() for name in position]
+    log.metrics(20, {"loss": 2.0})
+    log.score(episode(20))
+    log.close()
+    with open(tmp_path / logs.METRICS, "a") as file:
+        file.write('{"frames": 30, "lo')
+    log = Logs(tmp_path, json.loads(json.dumps(position)), 10)
+    assert [(tmp_path / name).read_bytes() for name in position] == before
+    log.metrics(20, {"loss": 3.0})
+    assert [row["loss"] for row in logs.read_metrics(tmp_path)] == [1.0, 3.0]
+
+
+def test_starting_anew_leaves_one_header(tmp_path):
+    for _ in range(2):
+        log = Logs(tmp_path)
+        log.score(episode(10))
+        log.close()
+    assert len(rows(tmp_path)) == 2
+
+
+def test_evaluations_by_hand_survive_if_their_checkpoint_does(tmp_path):
+    log = Logs(tmp_path)
+    log.score(episode(10))
+    position = log.state()
+    log.score(episode(15))
+    logs.append_scores(tmp_path, [episode(10, "eval_cmd", 8.0)])
+    log.score(episode(20))
+    logs.append_scores(tmp_path, [episode(20, "eval_cmd", 9.0)])
+    log.close()
+    Logs(tmp_path, position, 10).close()
+    kept = [line.split(",")[:2] for line in rows(tmp_path)[1:]]
+    assert kept == [["10", "1.5"], ["10", "8.0"]]
+
+
+def test_append_scores_makes_the_file(tmp_path):
+    logs.append_scores(tmp_path, [episode(10), episode(20)])
+    assert len(rows(tmp_path)) == 3
+
+
+def test_tensorboard_file(tmp_path):
+    log = Logs(tmp_path, None, 0)
+    log.metrics(10, {"loss": 0.5})
+    log.close()
+    (path,) = (tmp_path / "tb").iterdir()
+    reader = PyRecordReader_New(str(path))
+    events = []
+    with pytest.raises(Exception, match=r"No more events|EOF|reached"):
+        while True:
+            reader.GetNext()
+            events.append(Event.FromString(reader.record()))
+    assert events[0].file_version == "brain.Event:2"
+    assert events[1].step == 1 and events[1].session_log.status == 1  # START
+    (value,) = events[2].summary.value
+    assert (events[2].step, value.tag, value.simple_value) == (10, "loss", 0.5)
+
+
+def test_means():
+    means = Means()
+    means.add({"a": 1, "b": 5.0})
+    means.add({"a": 2})
+    copy = Means()
+    copy.sums = json.loads(json.dumps(means.sums))
+    assert means.take() == copy.take() == {"a": 1.5, "b": 5.0}
+    assert means.take() == {}
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_plain_lines_every_ten_seconds():
+    stream, clock = io.StringIO(), Clock()
+    terminal = Terminal(100_000, stream, clock)
+    for second in range(26):
+        clock.now = float(second)
+        terminal.show(100 * second, 10 * second, None if second < 20 else 12.34)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 3
+    assert lines[2].startswith(
+        "2,000 of 100,000 frames  2.0 %  100.0 frames/s  10.00 updates/s  return 12.3"
+    )
+    assert lines[2].endswith("GB  16 min left")
+
+
+def test_speed_is_that_of_the_last_minute():
+    clock = Clock()
+    terminal = Terminal(1000, io.StringIO(), clock)
+    for second in range(0, 200, 10):
+        clock.now = float(second)
+        slow = second <= 100
+        rates = terminal.rates(second if slow else 100 + 5 * (second - 100), 0)
+    assert rates["machine/frames_per_second"] == pytest.approx(5)
+    assert 0.001 < rates["machine/memory_gb"] < 100
+
+
+def test_a_live_line_where_somebody_watches():
+    class Screen(io.StringIO):
+        def isatty(self):
+            return True
+
+    stream, clock = Screen(), Clock()
+    terminal = Terminal(1000, stream, clock)
+    clock.now = 1.0
+    terminal.show(100, 10, 5.0)
+    terminal.say("a note [with brackets]")
+    terminal.close()
+    assert "100 of 1,000 frames" in stream.getvalue()
+    assert "a note [with brackets]" in stream.getvalue()

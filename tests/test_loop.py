@@ -1,0 +1,368 @@
+import dataclasses
+import functools
+import io
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from dreamer_tf import checkpoint, logdir, logs, loop
+from dreamer_tf import config as configs
+from dreamer_tf.agent import Progress
+from dreamer_tf.config import RunConfig
+from dreamer_tf.envs import episode_seed
+from dreamer_tf.errors import UserError
+from dreamer_tf.logs import Episode, Terminal
+from tests import fakes
+
+
+def settings(path, **changes):
+    changes = {"steps": 40, "eval_every": 20, "eval_episodes": 3} | changes
+    return RunConfig(logdir=str(path), log_every=10, envs=2, **changes)
+
+
+def train(run, config=None, tape=None, **more):
+    terminal = Terminal(run.steps, io.StringIO())
+    make = functools.partial(fakes.make_parts, tape=tape)
+    config = config or fakes.Config(prefill=8, ratio=0.5)
+    return loop.train(run, config, ["test"], make, terminal=terminal, **more)
+
+
+def metrics(path):
+    """Rows without what differs between machines."""
+    return [
+        {k: v for k, v in row.items() if not k.startswith("machine/")}
+        for row in logs.read_metrics(path)
+    ]
+
+
+def scores(path):
+    return (path / logs.SCORES).read_text().splitlines()
+
+
+class Recorder:
+    """A replay that only remembers; one item per record."""
+
+    def __init__(self, tape):
+        self.tape, self.rows = tape, []
+
+    def add(self, record, stream):
+        self.rows.append((stream, record))
+        self.tape.append(("add", stream))
+
+    def sample(self):
+        self.tape.append(("sample",))
+        batch = {"reward": np.ones((1, 1)), "vector": np.ones((1, 1, 2))}
+        return batch | {"deter": np.ones((1, 1, 1)), "id": np.zeros((1, 1, 2))}
+
+    def update(self, ids, values):
+        self.tape.append(("feedback", *sorted(values)))
+
+    def __len__(self):
+        return len(self.rows)
+
+
+def fake_parts(tape, envs=2, limit=3, repeat=1, **config):
+    run = RunConfig(envs=envs, repeat=repeat)
+    parts = fakes.make_parts(run, fakes.Config(**config), tape, limit)
+    return dataclasses.replace(parts, replay=Recorder(tape))
+
+
+def test_order_of_acting_storing_learning():
+    tape = []
+    events = loop.experience(fake_parts(tape, ratio=0.5, prefill=1), Progress(), 1, 0)
+    list(itertools.islice(events, 6))
+    assert tape == [
+        *[("policy", "random"), ("add", 0), ("add", 1)],  # first records: no decision
+        # The first record of a decision ends the prefill: 3 records, 1 update due.
+        *[("policy", "random"), ("add", 0), ("sample",), ("update", 1)],
+        *[("feedback", "deter"), ("add", 1), ("sample",), ("update", 2)],
+        *[("feedback", "deter"), ("policy", "train"), ("add", 0), ("add", 1)],
+        *[("sample",), ("update", 3), ("feedback", "deter")],
+    ]
+
+
+def test_records_pair_action_reward_and_latents():
+    parts = fake_parts([], envs=1, ratio=0.0)
+    actions, first = [], parts.agent.policy
+
+    def policy(*arguments):
+        action, state = first(*arguments)
+        actions.append((action[0], state["deter"][0]))
+        return action, state
+
+    parts.agent.policy = policy
+    progress = Progress()
+    events = loop.experience(parts, progress, 1, 0)
+    list(itertools.islice(events, 10))  # 9 decisions, and the end of 2 episodes
+    rows = [row for _, row in parts.replay.rows]
+    assert [bool(row["is_first"]) for row in rows[:5]] == [True] + [False] * 3 + [True]
+    for number, row in enumerate(rows):
+        np.testing.assert_array_equal(row["deter"], actions[number][1])
+        if row["is_first"]:
+            assert row["reward"] == 0 and not row["action"].any()
+        else:
+            np.testing.assert_array_equal(row["action"], actions[number - 1][0])
+            value = row["vector"][0] + 0.1 * row["action"][0]
+            np.testing.assert_allclose(row["reward"], value, rtol=1e-6)
+
+
+def test_progress_counts_frames_of_decisions():
+    parts = fake_parts([], envs=2, limit=6, repeat=2, ratio=0.0)
+    progress = Progress()
+    found = []
+    for event in loop.experience(parts, progress, 2, seed=5):
+        found.append(event)
+        if progress.records == 14:
+            break
+    # Per environment 4 records and 3 decisions of an episode, 3 and 2 of the next;
+    # the generator stands before the last Decision.
+    assert dataclasses.astuple(progress) == (14, 10, 20, 2, 12, 14)
+    episodes = [event for event in found if isinstance(event, Episode)]
+    assert [(e.frames, e.length, e.env, e.episode) for e in episodes] == [
+        (10, 3, 0, 0),
+        (12, 3, 1, 0),
+    ]
+    assert [e.seed for e in episodes] == [episode_seed((5, 0), i, 0) for i in (0, 1)]
+    rewards = [row["reward"] for stream, row in parts.replay.rows[:8] if stream == 1]
+    assert episodes[1].score == pytest.approx(float(np.sum(rewards)))
+
+
+def test_updates_follow_the_ratio_exactly():
+    parts = fake_parts([], envs=3, ratio=0.3)
+    progress, updates = Progress(), 0
+    for event in loop.experience(parts, progress, 1, 0):
+        updates += isinstance(event, loop.Update)
+        if isinstance(event, loop.Decision):
+            assert updates == int(progress.records * 0.3)
+        if progress.records >= 120:
+            break
+
+
+@pytest.mark.parametrize("batch", [1, 3, 10])
+def test_evaluate(batch):
+    """Episodes do not depend on what is played beside them."""
+    agent, tape = fakes.FakeAgent(), []
+    limits = itertools.cycle([3, 5, 4])
+
+    def make_env():
+        return fakes.FakeEnv(next(limits), tape=tape)
+
+    played = loop.evaluate(agent, make_env, 5, "eval", (7, 1), first=4, batch=batch)
+    assert [e.episode for e in played] == [4, 5, 6, 7, 8]
+    assert [e.seed for e in played] == [episode_seed((7, 1), 0, i) for i in range(4, 9)]
+    for episode in played:
+        value = np.random.default_rng(episode.seed).uniform()  # a reward; actions: 0
+        assert episode.score == pytest.approx(value * episode.length)
+        assert episode.length in (3, 4, 5)
+    assert sum(e.length for e in played) == sum(entry[0] == "step" for entry in tape)
+    assert agent.tape[0] == ("policy", "eval") and agent.updates == 0
+
+
+def test_a_run_leaves_its_files(tmp_path):
+    progress = train(settings(tmp_path))
+    assert progress.frames == 40 and progress.episodes == 8
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        *("config.json", "metrics.jsonl", "scores.csv", "checkpoints", "tb", "lock")
+    }
+    rows = metrics(tmp_path)
+    # Evaluations after the 8 random decisions, then every 20 frames.
+    assert [row["frames"] for row in rows if "eval/return" in row] == [8, 28]
+    logged = [row for row in rows if "updates" in row]
+    assert [row["frames"] for row in logged] == [10, 20, 30, 40]
+    assert logged[-1]["updates"] == int(progress.records * 0.5)
+    assert {"loss", "train/return", "replay/gb"} <= set(logged[-1])
+    table = [line.split(",") for line in scores(tmp_path)[1:]]
+    assert [row[3] for row in table].count("train") == 8
+    assert [row[3] for row in table].count("eval") == 6
+    seeds = [row[7] for row in table]
+    assert len(set(seeds)) == len(seeds)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    assert stored["agent"]["dyn"]["deter"] == 8 and stored["run"]["envs"] == 2
+    (start,) = stored["starts"]
+    assert start["command"] == ["test"] and "numpy" in start["packages"]
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(settings(tmp_path / name, seed=seed))
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+    assert scores(tmp_path / "a") == scores(tmp_path / "b")
+    assert metrics(tmp_path / "a") != metrics(tmp_path / "c")
+
+
+def test_neither_saving_nor_worker_processes_change_a_run(tmp_path):
+    train(settings(tmp_path / "a"))
+    train(settings(tmp_path / "b", save_every=0.0))
+    train(settings(tmp_path / "c", workers=1, eval_every=0))
+    train(settings(tmp_path / "d", eval_every=0))
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+    assert metrics(tmp_path / "c") == metrics(tmp_path / "d")
+
+
+def test_a_longer_run_continues(tmp_path):
+    """The second part goes on with counters, agent, replay and rows of the first."""
+    train(settings(tmp_path, steps=20))
+    first, table = metrics(tmp_path), scores(tmp_path)
+    tape = []
+    progress = train(settings(tmp_path, steps=40), tape=tape)
+    assert progress.frames == 40
+    assert metrics(tmp_path)[: len(first)] == first
+    assert scores(tmp_path)[: len(table)] == table
+    assert [r["frames"] for r in metrics(tmp_path) if "updates" in r] == [
+        10,
+        20,
+        30,
+        40,
+    ]
+    assert [r["frames"] for r in metrics(tmp_path) if "eval/return" in r] == [8, 28]
+    assert ("policy", "random") not in tape
+    updates = [entry[1] for entry in tape if entry[0] == "update"]
+    assert updates[0] == first[-1]["updates"] + 1
+    starts = json.loads((tmp_path / "config.json").read_text())["starts"]
+    assert len(starts) == 2
+    seeds = [line.split(",")[7] for line in scores(tmp_path)[1:]]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_after_a_crash_rows_beyond_the_checkpoint_go(tmp_path):
+    run = settings(tmp_path, save_every=0.0, eval_every=0)
+    config = fakes.Config(ratio=0.5)
+    parts = fakes.make_parts(run, config)
+    counts = iter(range(10**6))
+
+    def update(batch):
+        if next(counts) == 8:
+            raise RuntimeError("power cut")
+        return {"loss": 0.0}, {}
+
+    parts.agent.update = update
+    with pytest.raises(RuntimeError, match="power cut"):
+        loop.train(run, config, [], lambda *_: parts, Terminal(40, io.StringIO()))
+    with open(tmp_path / logs.METRICS, "a") as file:
+        file.write('{"frames": 11')
+    saved = checkpoint.latest(tmp_path / logdir.CHECKPOINTS)
+    frames = checkpoint.read(saved, "loop")["progress"]["frames"]
+    assert 0 < frames < 20
+    said = io.StringIO()
+    terminal = Terminal(40, said)
+    progress = loop.train(run, config, [], fakes.make_parts, terminal)
+    assert f"Continuing v3 on walker_walk in {tmp_path} at {frames}" in said.getvalue()
+    assert progress.frames == 40
+    found = [row["frames"] for row in metrics(tmp_path)]
+    assert found == [10, 20, 30, 40]
+    # What was played of the two interrupted episodes belongs to no finished one.
+    assert frames % 10 and progress.finished_frames == frames // 10 * 10 + 20
+
+
+def test_a_finished_run_has_nothing_to_do(tmp_path):
+    train(settings(tmp_path))
+    before = (tmp_path / logs.METRICS).read_bytes(), scores(tmp_path)
+    tape = []
+    assert train(settings(tmp_path), tape=tape).frames == 40
+    assert tape == []
+    assert before == ((tmp_path / logs.METRICS).read_bytes(), scores(tmp_path))
+
+
+def test_zero_steps(tmp_path):
+    assert train(settings(tmp_path, steps=0)).frames == 0
+
+
+@pytest.mark.parametrize(
+    ("run", "agent", "sentence"),
+    [
+        ({"seed": 3}, {}, "--seed was 0 there and is 3 now"),
+        ({}, {"dyn": fakes.Inner(deter=9)}, "--dyn.deter was 8 there and is 9 now"),
+        (
+            {},
+            {"dyn": fakes.Inner(mults=(1,))},
+            "--dyn.mults was 2,3 there and is 1 now",
+        ),
+    ],
+)
+def test_another_config_is_refused(tmp_path, run, agent, sentence):
+    train(settings(tmp_path))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    before.pop(tmp_path / logdir.LOCK)
+    config = fakes.Config(prefill=8, ratio=0.5)
+    with pytest.raises(UserError, match=sentence):
+        train(settings(tmp_path, **run), dataclasses.replace(config, **agent))
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+
+
+def test_what_may_change_is_said(tmp_path):
+    train(settings(tmp_path, steps=10))
+    stream = io.StringIO()
+    run = dataclasses.replace(settings(tmp_path, steps=20), log_every=5)
+    terminal = Terminal(20, stream)
+    loop.train(run, fakes.Config(prefill=8, ratio=0.5), [], fakes.make_parts, terminal)
+    assert "Continuing with --steps=20, before it was 10." in stream.getvalue()
+    assert "Continuing with --log_every=5, before it was 10." in stream.getvalue()
+
+
+def test_a_foreign_directory_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match=r"holds thesis.tex but no config.json"):
+        train(settings(tmp_path))
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_damaged_config_is_an_error(tmp_path):
+    train(settings(tmp_path, steps=0))
+    for text in ("{", "[]", "{}"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(UserError, match=r"config.json is damaged"):
+            train(settings(tmp_path))
+
+
+def test_settings_that_cannot_be_built_leave_nothing(tmp_path):
+    def fail(run, config):
+        raise UserError("No such task.")
+
+    with pytest.raises(UserError, match="No such task"):
+        loop.train(settings(tmp_path), fakes.Config(), [], fail)
+    assert not (tmp_path / "config.json").exists()
+    train(settings(tmp_path, seed=4, steps=4))
+
+
+def test_a_second_process_is_refused(tmp_path):
+    in_use = pytest.raises(UserError, match=r"is in use by process \d+")
+    with logdir.locked(tmp_path), in_use:
+        train(settings(tmp_path))
+    train(settings(tmp_path, steps=4))
+
+
+def test_a_logdir_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--logdir=.* cannot be written: "):
+        train(settings(tmp_path / "file" / "run"))
+
+
+@pytest.mark.slow
+def test_a_real_agent(tmp_path):
+    """DreamerV3 on the toy task: repeatable, continued, evaluated."""
+    from dreamer_tf import v3
+
+    small = {"dyn.deter": 16, "dyn.hidden": 16, "dyn.stoch": 4, "dyn.classes": 4}
+    small |= {f"{part}.units": 16 for part in ("enc", "dec", "policy", "value")}
+    small |= {"batch_size": 2, "batch_length": 8, "imag_length": 3, "train_ratio": 4}
+    config = configs.updated(v3.Config(), small | {"jit": False})
+
+    def run(name, **more):
+        settings = RunConfig(task="toy", length=20, envs=2, log_every=20, eval_every=80)
+        more = {"logdir": str(tmp_path / name), "eval_episodes": 2} | more
+        settings = dataclasses.replace(settings, **more)
+        return loop.train(settings, config, [], None, Terminal(0, io.StringIO()))
+
+    assert run("a", steps=80).frames == 80
+    run("b", steps=80)
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+    assert scores(tmp_path / "a") == scores(tmp_path / "b")
+    last = metrics(tmp_path / "a")[-1]
+    assert last["updates"] > 5 and np.isfinite(last["loss/dyn"])
+    assert run("a", steps=120).frames == 120
+    assert metrics(tmp_path / "a")[-1]["updates"] > last["updates"]
+    (episode,) = loop.evaluate_run(tmp_path / "a", 1)
+    assert episode.frames == 120 and episode.length == 20 and episode.score > 0
