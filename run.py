@@ -18,6 +18,7 @@ from typing import Any
 from absl import app, flags
 
 from dreamer_tf import config as configs
+from dreamer_tf import logdir
 from dreamer_tf.config import RunConfig
 from dreamer_tf.errors import UserError
 
@@ -67,9 +68,10 @@ def evaluate(argv: Sequence[str]) -> None:
     if not _parse(parsed, argv):
         return
     _need_logdir(parsed.logdir)
+    mode, path = parsed.mode, Path(parsed.logdir)
+    logdir.read(path)  # before the seconds that the next import takes
     from dreamer_tf import loop
 
-    mode, path = parsed.mode, Path(parsed.logdir)
     episodes = loop.evaluate_run(path, parsed.episodes, mode, parsed.seed)
     print(f"{'episode':>8}{'score':>10}{'decisions':>11}")
     for row in episodes:

@@ -387,7 +387,8 @@ def space_to_json(space: spaces.Space) -> dict:
 def space_from_json(data: dict) -> spaces.Space:
     """The inverse of `space_to_json` (bounds are those of the dtype or [-1, 1])."""
     if "dict" in data:
-        return spaces.Dict({k: space_from_json(v) for k, v in data["dict"].items()})
+        entries = {k: space_from_json(v) for k, v in data["dict"].items()}
+        return spaces.Dict(entries, sort_keys=False)  # V1 and V2 join them in order
     if "discrete" in data:
         return spaces.Discrete(data["discrete"])
     if data["dtype"] == "uint8":

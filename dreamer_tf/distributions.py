@@ -7,6 +7,7 @@ drawn beforehand, so a step is a deterministic function of its inputs.
 
 import math
 
+import numpy as np
 from keras import ops
 
 from dreamer_tf import returns
@@ -98,6 +99,155 @@ class BoundedNormal:
     def entropy(self):
         """`[...]`, in nats, summed over A."""
         return self.dist.entropy()
+
+
+class TruncNormal:
+    """DreamerV2's continuous policy: a normal truncated to [-1, 1].
+
+    Args:
+      mean, std: raw network outputs, `[..., A]`.
+      min_std: smallest scale.
+      init_std: added to the raw scale.
+    """
+
+    def __init__(self, mean, std, min_std: float = 0.1, init_std: float = 0.0):
+        mean, std = (ops.cast(x, "float32") for x in (mean, std))
+        self.mean = ops.tanh(mean)
+        self.std = 2 * ops.sigmoid((std + init_std) / 2) + min_std
+        self.dist = tfd.Independent(
+            tfd.TruncatedNormal(self.mean, self.std, -1.0, 1.0), 1
+        )
+
+    def sample(self, noise=None):
+        """`[..., A]` from uniform noise `[..., A]` by inverting the CDF.
+
+        The gradient is that of `mean + std * z` with constant z, as in the official
+        agent: TensorFlow's sampler ignores that the bounds cut less or more.
+        """
+        sample = self.mean
+        if noise is not None:
+            x = self.dist.distribution.quantile(noise)
+            # Far out in the tails the quantile is infinite in float32.
+            z = (ops.clip(x, -1.0, 1.0) - self.mean) / self.std
+            sample = self.mean + self.std * ops.stop_gradient(z)
+        clipped = ops.clip(sample, -1 + 1e-6, 1 - 1e-6)
+        return sample + ops.stop_gradient(clipped - sample)
+
+    def log_prob(self, value):
+        """`[..., A] -> [...]`."""
+        return self.dist.log_prob(value)
+
+    def entropy(self):
+        """`[...]`, in nats, summed over A."""
+        return ops.sum(self.dist.distribution.entropy(), -1)
+
+
+class TanhNormal:
+    """DreamerV1's continuous policy: the tanh of a normal.
+
+    Args:
+      mean, std: raw network outputs, `[..., A]`.
+      min_std: smallest scale.
+      init_std: added to the raw scale.
+      samples: number of draws behind `entropy`.
+    """
+
+    def __init__(self, mean, std, min_std: float, init_std: float, samples: int = 100):
+        mean, std = (ops.cast(x, "float32") for x in (mean, std))
+        self.mean = 5 * ops.tanh(mean / 5)
+        self.std = ops.softplus(std + init_std) + min_std
+        self.dist = tfd.Independent(
+            tfd.TransformedDistribution(
+                tfd.Normal(self.mean, self.std), tfp.bijectors.Tanh()
+            ),
+            1,
+        )
+        self.samples = samples
+
+    def sample(self, noise=None):
+        """`[..., A]` from standard normal noise `[..., A]`; None: tanh of the mean."""
+        return ops.tanh(self.mean if noise is None else self.mean + self.std * noise)
+
+    def log_prob(self, value):
+        """`[..., A] -> [...]`; what tanh has rounded to ±1 counts as just below."""
+        return self.dist.log_prob(ops.clip(value, -0.99999997, 0.99999997))
+
+    def entropy(self):
+        """`[...]`, in nats: minus the mean log-density of draws.
+
+        Official draws are random; these are evenly spaced quantiles of every
+        dimension, which are independent, so nothing needs to be drawn.
+        """
+        levels = (np.arange(self.samples, dtype="float32") + 0.5) / self.samples
+        z = tfd.Normal(0.0, 1.0).quantile(levels)
+        z = ops.reshape(z, (-1, *[1] * len(self.mean.shape)))
+        return -ops.mean(self.log_prob(self.sample(z)), 0)
+
+    def best(self, candidates):
+        """The likeliest of `[K, ..., A]` candidates, `[..., A]` (V1's evaluation).
+
+        The official code takes the number found for the first row for all rows,
+        which is the same for one environment.
+        """
+        index = ops.argmax(self.log_prob(candidates), 0)
+        chosen = ops.one_hot(index, candidates.shape[0], axis=0, dtype="float32")
+        return ops.sum(chosen[..., None] * candidates, 0)
+
+
+class DiagNormal:
+    """DreamerV1's latents: independent normals.
+
+    Args:
+      mean, std: `[..., S]`, std positive.
+    """
+
+    def __init__(self, mean, std):
+        self.mean, self.std = (ops.cast(x, "float32") for x in (mean, std))
+        self.dist = tfd.Independent(tfd.Normal(self.mean, self.std), 1)
+
+    def sample(self, noise=None):
+        """`[..., S]` from standard normal noise `[..., S]`."""
+        return self.mean if noise is None else self.mean + self.std * noise
+
+    def entropy(self):
+        """`[...]`, in nats, summed over S."""
+        return self.dist.entropy()
+
+    def kl(self, other: "DiagNormal"):
+        """`KL(self || other)`, `[...]`, in nats, summed over S."""
+        return tfd.kl_divergence(self.dist, other.dist)
+
+
+class UnitNormal:
+    """Predictions of DreamerV1 and V2: a normal of standard deviation 1.
+
+    Args:
+      mean: `[..., *event]`.
+      rank: number of axes of an event.
+    """
+
+    def __init__(self, mean, rank: int = 0):
+        self.mean = ops.cast(mean, "float32")
+        self.dist = tfd.Independent(tfd.Normal(self.mean, 1.0), rank)
+
+    def log_prob(self, value):
+        """`[..., *event] -> [...]`, constants included."""
+        return self.dist.log_prob(value)
+
+
+def explore(action, amount, noise, discrete: bool):
+    """The action to execute instead of `action` in DreamerV1 and V2.
+
+    Args:
+      action: `[N, A]`.
+      amount: standard deviation of added noise; if discrete, the probability of a
+        random choice.
+      noise: standard normal `[N, A]`; if discrete, uniform `[N]`.
+    """
+    if not discrete:
+        return ops.clip(action + amount * noise, -1, 1)
+    probs = amount / action.shape[-1] + (1 - amount) * action
+    return OneHot(ops.log(probs)).sample(noise)
 
 
 class Bernoulli:

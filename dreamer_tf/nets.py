@@ -5,12 +5,14 @@ names of layers and weights are those of the official code, so that recorded
 weights load by name and a reader can find each tensor there.
 """
 
+import contextlib
 import math
 from collections.abc import Sequence
 
 import keras
 from keras import layers, ops
 
+from dreamer_tf.errors import UserError
 from dreamer_tf.returns import symlog
 
 # ---------------------------------------------------------------- DreamerV3 --
@@ -495,3 +497,356 @@ def upsample(x):
     n, h, w, c = x.shape
     x = ops.broadcast_to(x[:, :, None, :, None], (n, h, 2, w, 2, c))
     return ops.reshape(x, (n, 2 * h, 2 * w, c))
+
+
+# --------------------------------------------------------- DreamerV1 and V2 --
+# Kernels start Glorot-uniform and biases at zero, as is Keras's default.
+
+
+def activation(name: str):
+    """The activation of that name in `keras.activations`; "none" changes nothing.
+
+    Raises:
+      UserError: there is none.
+    """
+    try:
+        return keras.activations.get("linear" if name == "none" else name)
+    except ValueError as error:
+        raise UserError(
+            f"The activation is '{name}'; give a name of keras.activations, such as "
+            "elu, relu or silu, or none."
+        ) from error
+
+
+@keras.saving.register_keras_serializable("dreamer_tf")
+class Norm(layers.Layer):
+    """Layer normalisation over the last axis, or nothing (`kind` "layer", "none")."""
+
+    def __init__(self, kind="none", **kwargs):
+        super().__init__(**kwargs)
+        self.kind = kind
+        if kind == "layer":
+            self.layer = layers.LayerNormalization(epsilon=1e-3, name="layer")
+
+    def build(self, input_shape):
+        if self.kind == "layer":
+            self.layer.build(input_shape)
+
+    def call(self, x):
+        return self.layer(x) if self.kind == "layer" else x
+
+    def get_config(self):
+        return super().get_config() | {"kind": self.kind}
+
+
+@keras.saving.register_keras_serializable("dreamer_tf")
+class NormGRUCell(layers.Layer):
+    """GRU whose gates are normalised together (DreamerV2): `(x, h) -> h`.
+
+    The update gate starts at sigmoid(-1), and the reset gate multiplies what goes
+    into the candidate's tanh, not the state (official `nets.GRUCell`).
+
+    Args:
+      units: width of the state.
+    """
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.layer = layers.Dense(3 * units, name="layer")
+        # In float32 whatever the precision, as in the official code.
+        self.norm = layers.LayerNormalization(
+            epsilon=1e-3, name="norm", dtype="float32"
+        )
+
+    def build(self, input_shape):
+        self.layer.build((None, input_shape[-1] + self.units))
+        self.norm.build((None, 3 * self.units))
+
+    def call(self, x, state):
+        x, state = ops.cast(x, "float32"), ops.cast(state, "float32")
+        parts = self.norm(self.layer(ops.concatenate([x, state], -1)))
+        reset, cand, update = ops.split(parts, 3, -1)
+        cand = ops.tanh(ops.sigmoid(reset) * cand)
+        update = ops.sigmoid(update - 1)
+        return update * cand + (1 - update) * state
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
+
+
+@keras.saving.register_keras_serializable("dreamer_tf")
+class StridedEncoder(layers.Layer):
+    """Encoder of DreamerV1 and V2: `{key: [..., *shape]} -> [..., width]`.
+
+    Images (uint8, seen in [-0.5, 0.5], joined by channel): convolutions with stride
+    2 and no padding. Vectors (joined): an MLP. Result: image part, then vector part.
+
+    Args:
+      images, vectors: shapes of the entries, in their order.
+      depth, kernels: filters of the first convolution, doubled by each following
+        one; their sizes.
+      units: widths of the MLP.
+      act, cnn_act: activations of the MLP and of the convolutions.
+      norm: see `Norm`.
+      convs: names of the convolutions.
+    """
+
+    def __init__(
+        self,
+        images,
+        vectors,
+        depth=48,
+        kernels=(4, 4, 4, 4),
+        units=(400, 400, 400, 400),
+        act="elu",
+        cnn_act="elu",
+        norm="none",
+        convs=("conv0", "conv1", "conv2", "conv3"),
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.config = dict(
+            images={k: tuple(s) for k, s in images.items()},
+            vectors={k: tuple(s) for k, s in vectors.items()},
+            depth=depth,
+            kernels=tuple(kernels),
+            units=tuple(units),
+            act=act,
+            cnn_act=cnn_act,
+            norm=norm,
+            convs=tuple(convs),
+        )
+        self.images, self.vectors = self.config["images"], self.config["vectors"]
+        self.act, self.cnn_act = activation(act), activation(cnn_act)
+        self.width = 0
+        if self.images:
+            size = common_size(self.images)
+            for kernel in kernels:
+                size = [(n - kernel) // 2 + 1 for n in size]
+            if min(size) < 1:
+                raise UserError(
+                    f"Images of shape {self.images} are too small for convolutions "
+                    f"with kernels {tuple(kernels)}."
+                )
+            filters = [depth * 2**i for i in range(len(kernels))]
+            self.convs = [
+                layers.Conv2D(n, k, 2, data_format="channels_last", name=name)
+                for n, k, name in zip(filters, kernels, convs)
+            ]
+            self.convnorms = [
+                Norm(norm, name=f"convnorm{i}") for i in range(len(kernels))
+            ]
+            self.width += math.prod(size) * filters[-1]
+        if self.vectors:
+            self.inputs = sum(math.prod(s) for s in self.vectors.values())
+            self.linears, self.norms = dense_stack(
+                units, norm, "dense{}", "densenorm{}"
+            )
+            self.width += units[-1] if units else self.inputs
+
+    def build(self):
+        if self.images:
+            channels = sum(s[-1] for s in self.images.values())
+            for layer, norm in zip(self.convs, self.convnorms):
+                layer.build((None, None, None, channels))
+                channels = layer.filters
+                norm.build((None, None, None, channels))
+        if self.vectors:
+            build_stack(self.linears, self.norms, self.inputs)
+
+    def call(self, obs):
+        parts = []
+        if self.images:
+            x = ops.concatenate([obs[k] for k in self.images], -1)
+            lead = x.shape[:-3]
+            x = ops.cast(x, self.compute_dtype) / 255 - 0.5
+            x = ops.reshape(x, (math.prod(lead), *x.shape[-3:]))
+            x = stack(x, self.convs, self.convnorms, self.cnn_act)
+            parts.append(ops.reshape(x, (*lead, math.prod(x.shape[1:]))))
+        if self.vectors:
+            x = flatten_vectors(obs, self.vectors, self.vectors)
+            x = ops.cast(x, self.compute_dtype)
+            parts.append(stack(x, self.linears, self.norms, self.act))
+        return ops.concatenate(parts, -1)
+
+    def get_config(self):
+        return super().get_config() | self.config
+
+
+@keras.saving.register_keras_serializable("dreamer_tf")
+class StridedDecoder(layers.Layer):
+    """Decoder of DreamerV1 and V2: `[..., F] -> {key: [..., *shape]}`.
+
+    Images, around [-0.5, 0.5] without a bound: a linear layer to one pixel, then
+    transposed convolutions with stride 2. Vectors: an MLP and a linear output each.
+
+    Args: as `StridedEncoder`, with
+      width: F.
+      depth: channels of the last hidden map, doubled by each earlier one.
+      convs: names of the linear layer and of the convolutions.
+    """
+
+    def __init__(
+        self,
+        images,
+        vectors,
+        width,
+        depth=48,
+        kernels=(5, 5, 6, 6),
+        units=(400, 400, 400, 400),
+        act="elu",
+        cnn_act="elu",
+        norm="none",
+        convs=("convin", "conv0", "conv1", "conv2", "conv3"),
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.config = dict(
+            images={k: tuple(s) for k, s in images.items()},
+            vectors={k: tuple(s) for k, s in vectors.items()},
+            width=width,
+            depth=depth,
+            kernels=tuple(kernels),
+            units=tuple(units),
+            act=act,
+            cnn_act=cnn_act,
+            norm=norm,
+            convs=tuple(convs),
+        )
+        self.images, self.vectors = self.config["images"], self.config["vectors"]
+        self.act, self.cnn_act = activation(act), activation(cnn_act)
+        self.width = width
+        if self.images:
+            made = 1
+            for kernel in kernels:
+                made = (made - 1) * 2 + kernel
+            if common_size(self.images) != [made, made]:
+                raise UserError(
+                    f"Images have the shapes {self.images}, but the decoder's kernels "
+                    f"{tuple(kernels)} make images of {made}x{made} pixels; use this "
+                    "size."
+                )
+            self.convin = layers.Dense(32 * depth, name=convs[0])
+            self.channels = [s[-1] for s in self.images.values()]
+            filters = [depth * 2**i for i in reversed(range(len(kernels) - 1))]
+            self.convs = [
+                layers.Conv2DTranspose(n, k, 2, data_format="channels_last", name=name)
+                for n, k, name in zip(
+                    [*filters, sum(self.channels)], kernels, convs[1:]
+                )
+            ]
+            self.convnorms = [
+                Norm(norm, name=f"convnorm{i}") for i in range(len(filters))
+            ]
+        if self.vectors:
+            self.linears, self.norms = dense_stack(
+                units, norm, "dense{}", "densenorm{}"
+            )
+            self.outputs = {
+                k: layers.Dense(math.prod(s), name="out")
+                for k, s in self.vectors.items()
+            }
+
+    def build(self):
+        if self.images:
+            self.convin.build((None, self.width))
+            channels = self.convin.units
+            for layer, norm in zip(self.convs, [*self.convnorms, None]):
+                layer.build((None, None, None, channels))
+                channels = layer.filters
+                if norm is not None:
+                    norm.build((None, None, None, channels))
+        if self.vectors:
+            width = build_stack(self.linears, self.norms, self.width)
+            for key, output in self.outputs.items():
+                with keras.name_scope(f"dense_{key}"):
+                    output.build((None, width))
+
+    def call(self, feat):
+        lead, out = feat.shape[:-1], {}
+        if self.images:
+            x = self.convin(feat)
+            x = ops.reshape(x, (math.prod(lead), 1, 1, self.convin.units))
+            x = stack(x, self.convs[:-1], self.convnorms, self.cnn_act)
+            x = self.convs[-1](x)
+            x = ops.reshape(x, (*lead, *x.shape[1:]))
+            start = 0
+            for key, channels in zip(self.images, self.channels):
+                out[key] = x[..., start : start + channels]
+                start += channels
+        if self.vectors:
+            x = stack(feat, self.linears, self.norms, self.act)
+            for key, output in self.outputs.items():
+                out[key] = ops.reshape(output(x), (*lead, *self.vectors[key]))
+        return out
+
+    def get_config(self):
+        return super().get_config() | self.config
+
+
+@keras.saving.register_keras_serializable("dreamer_tf")
+class Head(layers.Layer):
+    """MLP head of DreamerV1 and V2: `[..., in] -> {name: [..., width]}`, float32.
+
+    Args:
+      depth, units: hidden layers and their width.
+      outputs: name -> width of each linear output.
+      act: activation.
+      norm: see `Norm`.
+      hidden: pattern of the hidden layers' names.
+      group: name of the group of the outputs, if they have one.
+    """
+
+    def __init__(
+        self,
+        depth,
+        units,
+        outputs,
+        act="elu",
+        norm="none",
+        hidden="dense{}",
+        group="out",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.config = dict(
+            depth=depth,
+            units=units,
+            outputs=dict(outputs),
+            act=act,
+            norm=norm,
+            hidden=hidden,
+            group=group,
+        )
+        self.act, self.group = activation(act), group
+        self.linears, self.norms = dense_stack([units] * depth, norm, hidden, "norm{}")
+        self.outputs = {k: layers.Dense(n, name=k) for k, n in outputs.items()}
+
+    def build(self, input_shape):
+        width = build_stack(self.linears, self.norms, input_shape[-1])
+        scope = keras.name_scope(self.group) if self.group else contextlib.nullcontext()
+        with scope:
+            for output in self.outputs.values():
+                output.build((None, width))
+
+    def call(self, x):
+        x = stack(x, self.linears, self.norms, self.act)
+        return {k: ops.cast(f(x), "float32") for k, f in self.outputs.items()}
+
+    def get_config(self):
+        return super().get_config() | self.config
+
+
+def dense_stack(units, norm: str, name: str, norm_name: str):
+    """Linear layers and norms for `stack`, named by the two patterns."""
+    linears = [layers.Dense(n, name=name.format(i)) for i, n in enumerate(units)]
+    return linears, [Norm(norm, name=norm_name.format(i)) for i in range(len(units))]
+
+
+def common_size(images: dict[str, tuple[int, ...]]) -> list[int]:
+    """Height and width of all images; raises UserError if they differ."""
+    sizes = {shape[:2] for shape in images.values()}
+    if len(sizes) != 1:
+        raise UserError(f"All images must have one size, received {images}.")
+    return list(sizes.pop())

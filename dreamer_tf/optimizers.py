@@ -22,7 +22,7 @@ def zeros_like(variable):
 
 
 class LaProp:
-    """LaProp with adaptive gradient clipping and warm-up (DreamerV3, official `opt.py`).
+    """LaProp with adaptive gradient clipping and warm-up (V3, official `opt.py`).
 
     Per tensor, with t = 1, 2, … the number of the update:
       g  ← g / max(1, ‖g‖ / (agc · max(1e-3, ‖θ‖)))      clip by the tensor's own norm
@@ -84,6 +84,56 @@ class LaProp:
             "update_rms": rms(updates),
             "param_rms": rms([v.value for v in self.params.values()]),
         }
+
+
+class Adam:
+    """Adam after clipping by the global norm (DreamerV1 and V2).
+
+    With all gradients of the group together and t = 1, 2, … the number of the update:
+      g  ← g · clip / max(clip, ‖g‖)
+      θ  ← (1 - wd) θ                          before the step, not scaled by lr (V2)
+      m  ← 0.9 m + 0.1 g,   v ← 0.999 v + 0.001 g²
+      θ  ← θ - lr √(1 - 0.999ᵗ) / (1 - 0.9ᵗ) · m / (√v + ε)
+
+    Args:
+      name: heads the paths of the optimizer's own variables.
+      params: path -> variable to optimise.
+      clip: largest norm; 0 does not clip.
+    """
+
+    def __init__(self, name, params: dict, lr, eps, clip=0.0, wd=0.0):
+        self.name, self.params = name, params
+        self.lr, self.eps, self.clip, self.wd = lr, eps, clip, wd
+        self.count = keras.Variable(0, dtype="int32", trainable=False)
+        self.m = {k: zeros_like(v) for k, v in params.items()}
+        self.v = {k: zeros_like(v) for k, v in params.items()}
+
+    @property
+    def variables(self) -> dict:
+        """Path -> variable of the optimizer's own state."""
+        return (
+            {f"{self.name}/count": self.count}
+            | {f"{self.name}/m/{k}": v for k, v in self.m.items()}
+            | {f"{self.name}/v/{k}": v for k, v in self.v.items()}
+        )
+
+    def apply(self, grads: dict):
+        """One update from gradients by path; returns their norm before clipping."""
+        norm = global_norm(list(grads.values()))
+        factor = self.clip / ops.maximum(norm, self.clip) if self.clip else 1.0
+        t = ops.cast(self.count + 1, "float32")
+        beta1, beta2 = (ops.convert_to_tensor(b, "float32") for b in (0.9, 0.999))
+        debias = ops.sqrt(1 - ops.power(beta2, t)) / (1 - ops.power(beta1, t))
+        for path, theta in self.params.items():
+            g = factor * grads[path]
+            m = beta1 * self.m[path] + (1 - beta1) * g
+            v = beta2 * self.v[path] + (1 - beta2) * ops.square(g)
+            step = self.lr * debias * m / (ops.sqrt(v) + self.eps)
+            theta.assign((1 - self.wd) * theta - step)
+            self.m[path].assign(m)
+            self.v[path].assign(v)
+        self.count.assign(self.count + 1)
+        return norm
 
 
 def clip_by_agc(grad, theta, clip, floor=1e-3):

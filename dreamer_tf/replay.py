@@ -421,6 +421,7 @@ class Windows(Replay):
     Args:
       length: rows per window, the replayed context included.
       capacity: the number of items kept; the oldest goes first.
+      online: whether there is an online queue.
     """
 
     def __init__(
@@ -430,8 +431,10 @@ class Windows(Replay):
         capacity: int,
         memory_bytes: int,
         seed: int = 0,
+        online: bool = True,
     ):
         super().__init__(batch_size, length, memory_bytes, seed)
+        self.online = online
         self.capacity = _positive("capacity", capacity)
         self._queue: deque[tuple[int, int]] = deque()  # stream, first row
 
@@ -444,7 +447,7 @@ class Windows(Replay):
             self._check_memory(len(self._streams) + 1)
         rows = self._append(values, stream)
         start = rows.stop - self.length
-        if start >= 0 and (rows.stop - 1) % self.length == 0:
+        if self.online and start >= 0 and (rows.stop - 1) % self.length == 0:
             self._queue.append((stream, start))
         while len(self) > self.capacity:
             self._drop_item()

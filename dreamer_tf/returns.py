@@ -105,9 +105,8 @@ def twohot(x, bins):
       `[..., N]`, at most two entries are not 0.
     """
     n = bins.shape[0]
-    below = ops.sum(ops.cast(bins <= x[..., None], "int32"), -1) - 1
-    above = n - ops.sum(ops.cast(bins > x[..., None], "int32"), -1)
-    below, above = ops.clip(below, 0, n - 1), ops.clip(above, 0, n - 1)
+    reached = ops.sum(ops.cast(bins <= x[..., None], "int32"), -1)
+    below, above = ops.clip(reached - 1, 0, n - 1), ops.clip(reached, 0, n - 1)
     equal = below == above
     to_below = ops.where(equal, 1.0, ops.abs(ops.take(bins, below) - x))
     to_above = ops.where(equal, 1.0, ops.abs(ops.take(bins, above) - x))

@@ -44,25 +44,25 @@ def imagine(cell, policy, start, length, noise=None):
 
     Args:
       cell: the RSSM.
-      policy: `policy(state, noise) -> action [N, A]`.
+      policy: `policy(state, noise) -> {"action": [N, A], ...}`.
       start: states to start from, `[N, ...]`.
       length: number of steps H.
       noise: `{"action": [H, N, ...], "latent": [H, N, ...]}`; an entry that is
         missing means the mode.
 
     Returns:
-      States `s_1 … s_H`, `[H, N, ...]`, and the actions `[H, N, A]` that led to
-      them.
+      States `s_1 … s_H`, `[H, N, ...]`, and what the policy said before each,
+      `[H, N, ...]`.
     """
     advance = cell.imagining()
 
     def step(state, noise):
-        action = policy(state, noise.get("action"))
-        state = advance(state, action, noise.get("latent"))
-        return state, (state, action)
+        out = policy(state, noise.get("action"))
+        state = advance(state, out["action"], noise.get("latent"))
+        return state, (state, out)
 
-    _, (states, actions) = engine.scan(step, start, noise or {}, length)
-    return states, actions
+    _, (states, outs) = engine.scan(step, start, noise or {}, length)
+    return states, outs
 
 
 def predict(cell, state, action, noise=None):

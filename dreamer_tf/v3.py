@@ -589,9 +589,9 @@ class DreamerV3(Agent):
         """
         length = self.config.imag_length
         start = keras.tree.map_structure(sg, start)
-        states, actions = rssm.imagine(
+        states, out = rssm.imagine(
             self.dyn,
-            lambda s, eps: self.actor(self.dyn.feat(s)).sample(eps),
+            lambda s, eps: {"action": self.actor(self.dyn.feat(s)).sample(eps)},
             start,
             length,
             {k: v[:length] for k, v in noise.items()},
@@ -600,7 +600,7 @@ class DreamerV3(Agent):
         feat = ops.concatenate([self.dyn.feat(start)[None], feats], 0)
         eps = noise["action"][length] if "action" in noise else None
         last = self.actor(feat[-1]).sample(eps)
-        actions = ops.concatenate([actions, last[None]], 0)
+        actions = ops.concatenate([out["action"], last[None]], 0)
         return sg(ops.swapaxes(feat, 0, 1)), sg(ops.swapaxes(actions, 0, 1)), states
 
     def behaviour(self, feat, action):

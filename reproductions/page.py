@@ -31,9 +31,9 @@ class Section:
     versions: Mapping[str, str]  # version -> name
     colors: Mapping[str, str]  # version -> colour
     budgets: Mapping[int, str]  # frames -> label
-    cells: pd.DataFrame  # report.cell_table of every budget, with a budget column
-    totals: pd.DataFrame  # report.aggregate_table likewise
-    pairs: pd.DataFrame  # report.improvement_table likewise
+    cells: pd.DataFrame  # tables.cell_table of every budget, with a budget column
+    totals: pd.DataFrame  # tables.aggregate_table likewise
+    pairs: pd.DataFrame  # tables.improvement_table likewise
     curves: Mapping[str, str]  # task -> SVG
     profile: str  # SVG
     notes: Sequence[str]  # the protocol of each version
@@ -78,11 +78,12 @@ def render(sections: Sequence[Section], references: Sequence[Reference]) -> str:
 <header><div class="wrap"><h1>Dreamer on DeepMind Control</h1>
 <p class="lead">{lead}</p>
 <nav>{links}<a href="#published">Published scores</a></nav></div></header>
-<div class="bar"><div class="wrap">
+<div class="filters"><div class="wrap">
 <input id="task" type="search" placeholder="Filter tasks" aria-label="Filter tasks">
 <select id="sort" class="sort" aria-label="Sort by">
 <option value="task">by task</option><option value="score">by score</option>
-<option value="difference">by difference</option><option value="verdict">by verdict</option></select>
+<option value="difference">by difference</option>
+<option value="verdict">by verdict</option></select>
 <span class="chips">{chips}</span>
 <button id="reset" type="button" hidden>Reset</button>
 <span id="count" aria-live="polite"></span></div></div>
@@ -134,8 +135,8 @@ def _overview(sections: Sequence[Section]) -> str:
                 f'<a class="card" data-version="{_e(version)}" href="#{section.key}" '
                 f'style="--c:{section.colors[version]}">'
                 f"<h3>{_e(name)} {_pill(mean.verdict)}</h3>"
-                f"<p>{_e(section.title)}, {section.budgets[budget]} frames, "
-                f"{mean.tasks} of {mean.of} tasks</p>"
+                f"<p>{_e(section.title)} · {section.budgets[budget]} · "
+                f"{mean.tasks}/{mean.of} tasks</p>"
                 f'<p class="big">{_number(mean["mean"])} {interval}</p>'
                 f"<p>task mean · {theirs}</p>"
                 f'<div class="stack">{bar}</div><p class="words">{words}</p></a>'
@@ -167,7 +168,7 @@ def _section(section: Section) -> str:
 <table class="cells" data-sorts><thead><tr>
 <th data-key="task">Task</th><th data-key="version">Version</th>
 <th data-key="score" class="num">Score</th><th data-key="seeds" class="num">Seeds</th>
-<th class="plain">{_SCALE}</th><th data-key="published" class="num">Published</th>
+<th class="plot">{_SCALE}</th><th data-key="published" class="num">Published</th>
 <th data-key="difference" class="num">Difference</th>
 <th data-key="verdict">Verdict</th></tr></thead><tbody>{cells}</tbody></table>
 {rules}
@@ -175,7 +176,7 @@ def _section(section: Section) -> str:
 <table class="totals" data-sorts><thead><tr>
 <th data-key="aggregate">Aggregate</th><th data-key="version">Version</th>
 <th data-key="score" class="num">Score</th><th data-key="seeds" class="num">Tasks</th>
-<th class="plain">{_SCALE}</th><th data-key="published" class="num">Published</th>
+<th class="plot">{_SCALE}</th><th data-key="published" class="num">Published</th>
 <th data-key="difference" class="num">Difference</th>
 <th data-key="verdict">Verdict</th></tr></thead><tbody>{totals}</tbody></table>
 {notes}"""
@@ -256,7 +257,7 @@ def _pair(row: Mapping[str, Any]) -> str:
     at = 100 * row["probability"]
     return (
         f'<tr data-budget="{row["budget"]}"><td>{_e(row["x"])} &gt; {_e(row["y"])}</td>'
-        f'<td class="bar"><div class="strip half">{box}'
+        f'<td class="plot"><div class="strip half">{box}'
         f'<b style="left:{at:.1f}%"></b></div></td>'
         f'<td class="num">{at:.0f}% {interval}</td></tr>'
     )
@@ -400,8 +401,8 @@ def _strip(row: Mapping[str, Any], section: Section) -> str:
             parts.append(f'<{tag} style="left:{at / 10:.1f}%"></{tag}>')
     color = section.colors[row["version"]]
     return (
-        f'<td class="bar"><div class="strip" style="--c:{color}">{"".join(parts)}</div>'
-        "</td>"
+        f'<td class="plot"><div class="strip" style="--c:{color}">'
+        f"{''.join(parts)}</div></td>"
     )
 
 

@@ -57,6 +57,12 @@ def color_of(version: str, versions: Sequence[str]) -> str:
     return OTHERS[others.index(version) % len(OTHERS)]
 
 
+def page_color(version: str, versions: Sequence[str]) -> str:
+    """The same as a CSS value: page.css gives the three versions two shades."""
+    color = color_of(version, versions)
+    return f"var(--{version})" if version in COLORS else color
+
+
 def frames_label(frames: float) -> str:
     """500000 -> 500K, 1000000 -> 1M."""
     if frames >= 1e6:
@@ -143,7 +149,7 @@ def _draw_task(
             axis.plot(x, line["mean"], color=color, lw=1.8, marker=marker, ms=2.6)[
                 0
             ].set_gid(f"{version}-ours")
-    end = max([1, *ours.frames, *theirs.frames])
+    end = max([1, *(ours if len(ours) else theirs).frames])
     axis.set_xlim(0, end)
     axis.set_ylim(0, 1000)
     axis.set_yticks([0, 250, 500, 750, 1000])
@@ -183,7 +189,7 @@ def profile_figure(
       thresholds: the scores on the x axis.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.2, 2.9), layout="constrained")
+        figure = Figure(figsize=(4.4, 2.6), layout="constrained")
         axis = figure.subplots()
         for version, published, share, low, high in profiles:
             color = color_of(version, versions)
@@ -201,7 +207,7 @@ def profile_figure(
             line[0].set_gid(f"{version}-line")
         axis.set(xlim=(0, 1000), ylim=(0, 1), xlabel="score", ylabel="runs above it")
         axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.0f}%"))
-        axis.legend(loc="lower left")
+        axis.legend(loc="best")
         if title:
             axis.set_title(title, loc="left")
     return figure
@@ -218,7 +224,9 @@ def to_svg(figure: Figure, label: str) -> str:
     text = re.sub(r"<svg [^>]*?viewBox=\"([^\"]+)\"[^>]*>", rf'<svg viewBox="\1" '
                   rf'role="img" aria-label="{label}">', text, count=1)  # fmt: skip
     # The page's own colours, so that the plots follow it into the dark.
-    for color, name in ((INK, "ink"), (MUTED, "muted"), (GRID, "grid"), (EDGE, "line")):
+    names = {INK: "ink", MUTED: "muted", GRID: "grid", EDGE: "line"}
+    names |= {color: version for version, color in COLORS.items()}
+    for color, name in names.items():
         text = text.replace(color, f"var(--{name})")
     # Nine decimals of a point are seven too many on a screen.
     return re.sub(r"(\d+\.\d{2})\d+", r"\1", text)

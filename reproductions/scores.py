@@ -99,14 +99,17 @@ def reported_points(points: pd.DataFrame) -> pd.DataFrame:
 def budgets_of(points: pd.DataFrame) -> list[int]:
     """Budgets at which these points have scores.
 
-    Shorter runs than the smallest published budget are scored at their own end.
+    Runs shorter than the smallest published budget are scored at their own end.
     """
-    found = [b for b in tasks.BUDGETS if len(budget_scores(points, b))]
-    if found:
-        return found
+    near = [b for b in tasks.BUDGETS if FINISHED * b <= points.frames.max()]
+    return [b for b in near if len(budget_scores(points, b))] or [own_budget(points)]
+
+
+def own_budget(points: pd.DataFrame) -> int:
+    """The last frame in two digits: 49,852 (the end of an episode) is 50,000."""
     end = int(points.frames.max())
     unit = 10 ** max(0, len(str(end)) - 2)
-    return [max(1, end // unit * unit)]
+    return max(1, round(end / unit) * unit)
 
 
 def summary(scores: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -162,7 +165,8 @@ def read_runs(folder: str | Path) -> tuple[pd.DataFrame, dict[tuple, dict]]:
     """Reads `<protocol>/<version>/<task>.csv` with a manifest.json beside them.
 
     A version that was run on two benchmarks has one more folder level,
-    `<protocol>/<version>/<benchmark>/<task>.csv`.
+    `<protocol>/<version>/<benchmark>/<task>.csv`.  The column seed is the run's
+    (in the score file of a run directory it is the episode's).
 
     Returns: points, and the manifests by (benchmark, protocol, version).
     Raises: UserError for anything missing, malformed or contradictory.
@@ -204,6 +208,11 @@ def read_runs(folder: str | Path) -> tuple[pd.DataFrame, dict[tuple, dict]]:
         tasks.check_version(named["version"], str(file))
         manifests[benchmark, named["protocol"], named["version"]] = manifest
         points = read_csv(file)
+        if points.seed.nunique() > max(20, len(points) / 2):
+            raise UserError(
+                f"{file} has {points.seed.nunique()} different seeds in {len(points)} "
+                "rows: the column seed must be the run's, not the episode's."
+            )
         points["benchmark"] = benchmark
         points["protocol"] = named["protocol"]
         points["version"] = named["version"]
@@ -229,7 +238,7 @@ def read_logdirs(folders: Iterable[str | Path]) -> pd.DataFrame:
         if missing:
             raise UserError(f"{where} lacks the setting {missing[0]!r}.")
         points = read_csv(logdir / "scores.csv")
-        points["seed"] = int(config["seed"])
+        points["seed"] = int(config["seed"])  # the file's are the episodes'
         for name in CELL[:3]:
             points[name] = str(config[name])
         tasks.check_benchmark(str(config["benchmark"]), where)
@@ -247,17 +256,21 @@ def read_logdirs(folders: Iterable[str | Path]) -> pd.DataFrame:
 
 
 def read_csv(file: str | Path) -> pd.DataFrame:
-    """Frames, score, seed and kind of one score file; random episodes left out."""
+    """Frames, score, seed and kind of the episodes in a score file that count.
+
+    Left out: episodes of the random policy, and evaluations by hand
+    (`run.py evaluate`), which are no part of any protocol.
+    """
     table = _table(Path(file), COLUMNS)
     _numbers(table, Path(file), ["frames", "score", "seed"])
-    unknown = sorted(set(table.kind) - {"train", "eval", "random"}, key=str)
+    unknown = sorted(set(table.kind) - {"train", "eval", "eval_cmd"}, key=str)
     if unknown:
         raise UserError(
             f"{file} has episodes of the unknown kind {unknown[0]!r}; valid are "
-            "train, eval and random."
+            "train, eval and eval_cmd."
         )
-    learned = (table.kind != "random") & (table["mode"] != "random")
-    return table.loc[learned, ["frames", "score", "seed", "kind"]].copy()
+    counts = (table.kind != "eval_cmd") & (table["mode"] != "random")
+    return table.loc[counts, ["frames", "score", "seed", "kind"]].copy()
 
 
 def combine(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:

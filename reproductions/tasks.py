@@ -70,29 +70,36 @@ BENCHMARKS = {
     "dmc_vision": Benchmark(
         name="dmc_vision",
         title="DMC vision",
-        tasks={"arxiv_v2": DMC_VISION, "nature": DMC_VISION, "lite": DMC_VISION},
+        tasks=dict.fromkeys(("paper", "arxiv_v2", "nature", "lite"), DMC_VISION),
         frames={
-            "arxiv_v2": {"v1": 5_000_000, "v2": 2_000_000, "v3": 1_000_000},
-            "nature": {"v1": 5_000_000, "v2": 2_000_000, "v3": 1_000_000},
+            "paper": {"v1": 5_000_000, "v2": 2_000_000},
+            "arxiv_v2": {"v3": 1_000_000},
+            "nature": {"v3": 1_000_000},
             "lite": {"v1": 50_000, "v2": 50_000, "v3": 50_000},
         },
     ),
-    # Neither V1 nor V2 has published proprio scores; they get V3's budget.
+    # V1 and V2 have no published proprio scores; they get V3's budget.
     "dmc_proprio": Benchmark(
         name="dmc_proprio",
         title="DMC proprio",
         tasks={
+            "paper": DMC_PROPRIO_18,
             "arxiv_v2": DMC_PROPRIO_18,
             "nature": DMC_PROPRIO_20,
             "lite": DMC_PROPRIO_18,
         },
         frames={
-            "arxiv_v2": {"v1": 500_000, "v2": 500_000, "v3": 500_000},
-            "nature": {"v1": 1_000_000, "v2": 1_000_000, "v3": 1_000_000},
+            "paper": {"v1": 500_000, "v2": 500_000},
+            "arxiv_v2": {"v3": 500_000},
+            "nature": {"v3": 1_000_000},
             "lite": {"v1": 50_000, "v2": 50_000, "v3": 50_000},
         },
     ),
 }
+
+# The protocol under which a version's published scores were made: V3's belong to
+# arXiv v2, not to the Nature edition.
+PUBLISHED_UNDER = {"v1": ("paper",), "v2": ("paper",), "v3": ("arxiv_v2",)}
 
 
 def check_benchmark(name: str, where: str) -> Benchmark:
@@ -129,13 +136,3 @@ def check_task(name: str, where: str) -> str:
 def tasks_of(benchmark: str, protocol: str) -> tuple[str, ...]:
     """Tasks a protocol asks for; all 20 where the protocol is not one of ours."""
     return BENCHMARKS[benchmark].tasks.get(protocol, DMC_VISION)
-
-
-# Protocols whose runs a version's published scores may be compared with: V3's
-# were made under arXiv v2's settings, not under the Nature edition's.  V1 and V2
-# have one set of settings, which both protocols use.
-PUBLISHED_UNDER = {
-    "v1": ("arxiv_v2", "nature"),
-    "v2": ("arxiv_v2", "nature"),
-    "v3": ("arxiv_v2",),
-}

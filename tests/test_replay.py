@@ -104,6 +104,8 @@ def test_capacity_drops_the_oldest_items():
     for step in range(trace["steps"]):
         buffer.add(make_record(step))
     assert len(buffer) == trace["capacity"]
+    queue = buffer.state_dict()["queue"][:, 1]  # items that are gone left it too
+    assert queue.tolist() == [16]
     seen = {start for _ in range(50) for _, start in starts(buffer.sample())}
     assert seen == set(trace["item_starts"])
 

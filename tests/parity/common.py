@@ -118,7 +118,7 @@ class Run:
         inputs = [keras.Variable(a, dtype="float32") for a in arrays]
 
         def run():
-            values = lambda: (fn(*[v.value for v in inputs]), {})  # noqa: E731
+            values = lambda: (fn(*[v.value for v in inputs]), {})
             return engine.value_and_grad(values, inputs)[1]
 
         return self(run, [*inputs, *variables])

@@ -235,7 +235,7 @@ def finals(rows, data, config, final, weights):
 
 def primitives(data, config, run):
     rows = Rows()
-    get = lambda group: below(data, f"{group}/")  # noqa: E731
+    get = lambda group: below(data, f"{group}/")
     scalars(rows, get, config, run)
     latents(rows, get, config, run)
     policies(rows, get, config, run)
@@ -256,7 +256,7 @@ def scalars(rows, get, config, run):
         code = run(lambda d=d, n=n: returns.twohot(_t(d["target"]), _t(d["bins"])))
         code = np.where(code < 1e-7, 0, code)
         rows.relative(f"twohot{n} encoded", code, d["encoded"], 1e-5)
-        loss = lambda x, d=d: -distributions.TwoHot(x).log_prob(_t(d["target"]))  # noqa: E731
+        loss = lambda x, d=d: -distributions.TwoHot(x).log_prob(_t(d["target"]))
         rows.relative(
             f"twohot{n} loss", run(lambda: loss(_t(d["logits"]))), d["loss"], 1e-5
         )
@@ -270,7 +270,7 @@ def scalars(rows, get, config, run):
         (grad,) = run.grad(lambda x: ops.sum(loss(x)), d["logits"])
         rows.relative(f"twohot{n} gradient", grad, d["dloss_dlogits"], 1e-5)
     d = get("binary")
-    binary = lambda: distributions.Bernoulli(_t(d["logit"]))  # noqa: E731
+    binary = lambda: distributions.Bernoulli(_t(d["logit"]))
     rows.relative(
         "binary loss", run(lambda: -binary().log_prob(_t(d["target"]))), d["loss"], 1e-5
     )
@@ -286,8 +286,8 @@ def latents(rows, get, config, run):
     for i in range(len(config["cat"])):
         d = get(f"onehot{i}")
         unimix, free = float(d["unimix"]), float(d["free"])
-        dist = lambda x: distributions.OneHot(x, unimix)  # noqa: E731, B023
-        total = lambda x: ops.sum(x, -1)  # noqa: E731
+        dist = lambda x: distributions.OneHot(x, unimix)
+        total = lambda x: ops.sum(x, -1)
         post, prior = d["post"], d["prior"]
         rows.relative(
             f"onehot{i} mixed",
@@ -301,7 +301,7 @@ def latents(rows, get, config, run):
             d["entropy"],
             1e-5,
         )
-        kl = lambda q, p: total(dist(q).kl(dist(p)))  # noqa: E731
+        kl = lambda q, p: total(dist(q).kl(dist(p)))
         rows.relative(
             f"onehot{i} kl", run(lambda: kl(_t(post), _t(prior))), d["kl"], 1e-5
         )
@@ -310,8 +310,8 @@ def latents(rows, get, config, run):
         )
         (grad,) = run.grad(lambda x: ops.sum(dist(x).sample() * d["st_weight"]), post)
         rows.relative(f"onehot{i} straight-through", grad, d["st_grad"], 1e-5)
-        dyn = lambda p: ops.maximum(free, kl(_t(post), p))  # noqa: E731, B023
-        rep = lambda q: ops.maximum(free, kl(q, _t(prior)))  # noqa: E731, B023
+        dyn = lambda p: ops.maximum(free, kl(_t(post), p))
+        rep = lambda q: ops.maximum(free, kl(q, _t(prior)))
         rows.relative(f"onehot{i} dyn", run(lambda: dyn(_t(prior))), d["dyn"], 1e-5)
         rows.relative(f"onehot{i} rep", run(lambda: rep(_t(post))), d["rep"], 1e-5)
         (grad,) = run.grad(lambda p: ops.sum(dyn(p)), prior)
@@ -348,9 +348,9 @@ def policies(rows, get, config, run):
     classes = w["head/logits/kernel"].shape[-1]
     head = nets.Outputs({"logits": classes}, name="head")
     built(head, w, x.shape)
-    dist = lambda: distributions.OneHot(head(_t(x))["logits"])  # noqa: E731
+    dist = lambda: distributions.OneHot(head(_t(x))["logits"])
     chosen = np.eye(classes, dtype="float32")[d["action"]]
-    centred = lambda v: v - v.mean(-1, keepdims=True)  # noqa: E731
+    centred = lambda v: v - v.mean(-1, keepdims=True)
     logits = run(lambda: dist().logits, head.variables)
     rows.relative("categorical logits", centred(logits), centred(d["logits"]), 1e-5)
     rows.relative(
@@ -418,9 +418,7 @@ def networks(rows, get, config, run):
 
 def rssm_steps(rows, d, config, run):
     w = {k[2:]: v for k, v in d.items() if k.startswith("w/")}
-    count = lambda prefix: sum(  # noqa: E731
-        f"dyn/{prefix}{i}/kernel" in w for i in range(9)
-    )
+    count = lambda prefix: sum(f"dyn/{prefix}{i}/kernel" in w for i in range(9))
     sizes = {
         k: config["rssm"][k] for k in ("deter", "hidden", "stoch", "classes", "blocks")
     }
@@ -435,7 +433,7 @@ def rssm_steps(rows, d, config, run):
     state = {k: d[k] for k in ("deter", "stoch")}
     core = lambda deter, stoch, action: cell.core()(
         deter, stoch, cell.embed_action(action)
-    )  # noqa: E731
+    )
     inputs = [d[k] for k in ("deter", "stoch", "action")]
     rows.relative(
         "rssm core",
@@ -474,7 +472,7 @@ def rssm_steps(rows, d, config, run):
 
 def coders(rows, name, d, obs, shapes, enc, dec, run):
     w = {k[2:]: v for k, v in d.items() if k.startswith("w/")}
-    part = lambda n: {k: v for k, v in w.items() if k.startswith(f"{n}/")}  # noqa: E731
+    part = lambda n: {k: v for k, v in w.items() if k.startswith(f"{n}/")}
     common = ("depth", "mults", "kernel", "units")
     args = {k: enc[k] for k in (*common, "symlog") if k in enc}
     encoder = nets.Encoder(shapes, mlp_layers=enc.get("layers", 0), name="enc", **args)
@@ -557,7 +555,7 @@ def optimizer(rows, get, config, run):
                 clipped = run(
                     lambda k=k, theta=theta: optimizers.clip_by_agc(
                         _t(grads[k]), theta.value, opt_config.agc
-                    ),  # noqa: B023
+                    ),
                     [theta],
                 )
                 rows.relative(

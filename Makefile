@@ -1,0 +1,40 @@
+PYTHON ?= python3.11
+# Software rendering and TensorFlow both start many threads; tests share few cores.
+JOBS ?= 2
+
+.PHONY: env env-jax reproduce test test-all test-jax lint
+
+env: .venv/.complete
+env-jax: .venv-jax/.complete
+
+.venv/.complete: requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r requirements.txt -r requirements-dev.txt
+	touch $@
+
+.venv-jax/.complete: requirements-jax.txt requirements-dev.txt
+	$(PYTHON) -m venv .venv-jax
+	.venv-jax/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r requirements-jax.txt -r requirements-dev.txt
+	touch $@
+
+# Trains every version for a few minutes and compares with the published scores.
+reproduce: env
+	.venv/bin/python -m reproductions.lite
+
+lint: env
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+test: lint
+	.venv/bin/python -m pytest -q -n $(JOBS) -m "not slow"
+
+test-all: lint
+	.venv/bin/python -m pytest -q -n $(JOBS)
+
+# Parity and smoke tests on the JAX backend.
+test-jax: env-jax
+	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest -q -n $(JOBS) \
+	  -m "not slow" tests/test_parity.py tests/test_v3.py

@@ -1,0 +1,97 @@
+"""What exactly is run under which name: the protocols of the papers, and `lite`.
+
+The numbers behind a name are in `dreamer_tf/presets.py`; here stands what a reader
+of a table has to know. Scores of different protocols never share a column.
+"""
+
+import dataclasses
+
+from dreamer_tf.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """A named way to train and score."""
+
+    name: str
+    source: str  # where it is defined
+    scored: str  # which episodes count
+    comparable: bool  # whether a score may be held against published ones
+
+    def footnote(self, version: str, benchmark: str = "dmc_proprio") -> str:
+        """One paragraph for under a table, with the numbers of the presets."""
+        # Needs a backend; the rest of the reports does not.
+        from dreamer_tf import presets
+
+        run, agent = presets.load(version, benchmark, self.name)
+        text = (
+            f"Protocol '{self.name}' for Dreamer{version.upper()} ({self.source}): "
+            f"action repeat {run.repeat}, {run.envs} environment(s), "
+            f"{run.steps:,} frames; {_training(version, agent)}; {self.scored}."
+        )
+        if not self.comparable:
+            text += (
+                " Sizes, batches, learning rates and training ratio differ from the "
+                "papers: its scores are not reproductions of published numbers, which "
+                "stand beside them for orientation only."
+            )
+        return text
+
+
+def _training(version: str, agent) -> str:
+    if version == "v3":
+        return (
+            f"train ratio {agent.train_ratio:g}, batch {agent.batch_size} x "
+            f"{agent.batch_length}, deter {agent.dyn.deter}, units {agent.value.units}"
+        )
+    if version == "v2":
+        return (
+            f"one update every {agent.train_every} decisions, batch "
+            f"{agent.dataset.batch} x {agent.dataset.length}, deter {agent.rssm.deter}"
+        )
+    return (
+        f"{agent.train_steps} updates every {agent.train_every} frames, batch "
+        f"{agent.batch_size} x {agent.batch_length}, deter {agent.deter_size}"
+    )
+
+
+PROTOCOLS = {
+    p.name: p
+    for p in (
+        Protocol(
+            "nature",
+            "Nature 640:647 (2025) and the official configs.yaml",
+            "scores are returns of training episodes, actions sampled",
+            True,
+        ),
+        Protocol(
+            "arxiv_v2",
+            "arXiv 2301.04104v2 (2024), whose score files are published",
+            "scores are returns of training episodes, actions sampled",
+            True,
+        ),
+        Protocol(
+            "paper",
+            "arXiv 1912.01603 (V1) and the score file of the official V2 code",
+            "V1: evaluation episodes without exploration every 10,000 frames; V2: "
+            "returns of training episodes, actions sampled",
+            True,
+        ),
+        Protocol(
+            "lite",
+            "this suite, for two CPU cores",
+            "scores are returns of training episodes and of the evaluation after "
+            "training, as the table says",
+            False,
+        ),
+    )
+}
+
+
+def protocol(name: str) -> Protocol:
+    """The protocol of that name; UserError if there is none."""
+    if name not in PROTOCOLS:
+        raise UserError(
+            f"The protocol is '{name}'; choose from {', '.join(PROTOCOLS)}."
+        )
+    return PROTOCOLS[name]

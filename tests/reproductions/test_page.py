@@ -1,0 +1,123 @@
+"""The page in headless Chromium, at laptop and at phone width."""
+
+import html
+import re
+import shutil
+import struct
+import subprocess
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--allow-file-access-from-files",
+]
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs chromium (apt-get install chromium)"
+)
+
+
+@pytest.fixture
+def page(written):
+    return written[0] / "report.html"
+
+
+@pytest.fixture
+def chromium(tmp_path):
+    """Runs chromium with a profile of its own; returns what it printed."""
+
+    def run(*arguments):
+        profile = f"--user-data-dir={tmp_path / 'profile'}"
+        done = subprocess.run(
+            [CHROMIUM, *FLAGS, profile, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def framed(page, tmp_path, width):
+    """The page in a frame of that width (chromium's windows have a smallest width),
+    with a script that writes what does not fit into the outer document."""
+    file = tmp_path / f"frame{width}.html"
+    file.write_text(
+        f'<body style="margin:0"><iframe style="border:0;width:{width}px;height:1600px"'
+        f' srcdoc="{html.escape(page.read_text())}"></iframe><script>'
+        "addEventListener('load', () => {"
+        "const inner = document.querySelector('iframe').contentDocument;"
+        "const root = inner.documentElement;"
+        "const cut = [...inner.querySelectorAll('main *')].filter(e => "
+        "!e.closest('.scroll') && !e.closest('svg') && e.offsetParent && "
+        f"e.getBoundingClientRect().right > {width} + 1);"
+        "document.body.dataset.width = root.scrollWidth;"
+        "document.body.dataset.cut = cut.slice(0, 3).map(e => e.className).join();"
+        "});</script>"
+    )
+    return file.as_uri()
+
+
+def test_page_is_self_contained(page):
+    text = page.read_text()
+    assert len(text) < 3_000_000
+    assert not re.search(r"(src|href)=[\"'](?!#)", text)
+    assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org)", text)
+    assert text.count("settings of lite for v3") >= 2  # under each of its tables
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1280, 390])
+def test_page_fits(page, tmp_path, chromium, width):
+    dom = chromium(
+        "--window-size=1400,1700", "--dump-dom", framed(page, tmp_path, width)
+    )
+    body = dom[: dom.index("<iframe")]
+    assert f'data-width="{width}"' in body, body
+    assert 'data-cut=""' in body, body
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1280, 390])
+def test_page_is_drawn(page, tmp_path, chromium, width):
+    image = tmp_path / "page.png"
+    uri = framed(page, tmp_path, width)
+    chromium(f"--window-size={max(width, 500)},1600", f"--screenshot={image}", uri)
+    data = image.read_bytes()
+    assert struct.unpack(">II", data[16:24]) == (max(width, 500), 1600)
+    assert len(data) > 60_000  # an empty page of that size has a tenth
+
+
+@needs_chromium
+def test_filter_and_sort(page, chromium):
+    dom = chromium("--dump-dom", page.as_uri() + "#task=walker&off=v1&sort=-score")
+    table = dom[dom.index('id="dmc_proprio_arxiv_v2"') :]
+    table = table[table.index("<tbody>") : table.index("</tbody>")]
+    rows = re.findall(r"<tr ([^>]*)>(.*?)</tr>", table, re.S)
+    assert len(rows) == 18 * 2 * 5
+    shown = [(tag, cells) for tag, cells in rows if "hidden" not in tag]
+    assert len(shown) == 3  # V3's three walker tasks at the longest budget
+    for tag, _ in shown:
+        assert 'data-version="v3"' in tag and 'data-budget="500000"' in tag
+    values = [re.search(r'data-k="score" data-v="([^"]*)"', c)[1] for _, c in shown]
+    assert values == ["502.0", "", ""]  # what was not run stays at the end
+    assert re.search(r"<body[^>]*off-v1", dom)
+    assert 'data-toggle="v1" aria-pressed="false"' in dom
+
+
+@needs_chromium
+def test_everything_is_shown_at_first(page, chromium):
+    dom = chromium("--dump-dom", page.as_uri())
+    assert re.search(r'id="count"[^>]*>54 of 54 rows<', dom)  # 18 x 2 and 18 x 1
+    assert 'aria-sort="ascending"' in dom

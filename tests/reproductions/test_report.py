@@ -1,0 +1,373 @@
+import gzip
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dreamer_tf.errors import UserError
+from reproductions import report, scores, tables, tasks
+from tests.reproductions.conftest import PROTOCOLS, flat, options, write_version
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def groups(results):
+    points, manifests = scores.read_runs(results)
+    found = tables.make_groups(points, PROTOCOLS, manifests=manifests)
+    return {g.protocol: g for g in found}
+
+
+# --- The papers' own numbers ------------------------------------------------
+
+PAPER = {  # benchmark: budget, tasks, mean and median printed in arXiv:2301.04104v2
+    "dmc_proprio": (500_000, 18, 754, 871),
+    "dmc_vision": (1_000_000, 20, 786, 861),
+}
+
+
+@pytest.mark.parametrize("benchmark", PAPER)
+def test_published_data_give_the_printed_tables(benchmark):
+    budget, count, mean, median = PAPER[benchmark]
+    wide = tables.published_table(benchmark, budget)
+    assert wide.loc["task mean", "dreamerv3"] == pytest.approx(mean, abs=0.5)
+    assert wide.loc["task median", "dreamerv3"] == pytest.approx(median, abs=0.5)
+    printed = scores.printed_scores("arxiv_v2")
+    printed = printed[
+        (printed.benchmark == benchmark)
+        & (printed.budget == budget)
+        & printed.paper.str.contains("2301.04104v2")
+    ]
+    for method, part in printed.groupby("method"):
+        rows = part[part.statistic == "score"].set_index("task").printed
+        assert len(rows) == count
+        assert (wide.loc[rows.index, method] - rows).abs().max() <= 0.505
+        for statistic in ("mean", "median"):
+            value = part.printed[part.statistic == statistic].iloc[0]
+            assert wide.loc[f"task {statistic}", method] == pytest.approx(value, abs=1)
+
+
+@pytest.mark.parametrize("benchmark", PAPER)
+def test_published_scores_as_a_log_reproduce_themselves(benchmark, tmp_path):
+    """The whole way: score file, rule, table, aggregates, verdicts."""
+    budget, count, mean, median = PAPER[benchmark]
+    table = scores.published_scores()
+    table = table[
+        (table.method == "dreamerv3")
+        & (table.benchmark == benchmark)
+        & (table.budget == budget)
+    ]
+    runs = [
+        {"task": f"dmc_{r.task}", "method": "dreamerv3", "seed": r.seed}
+        | {"xs": [budget / 2, budget], "ys": [0.0, r.score]}
+        for r in table.itertuples()
+    ]
+    path = tmp_path / f"{benchmark}-dreamerv3.json.gz"
+    with gzip.open(path, "wt") as f:
+        json.dump(runs, f)
+    (group,) = tables.make_groups(scores.read_outside(path), PROTOCOLS)
+    cells = tables.cell_table(group, budget)
+    cells = cells[cells.verdict != "not run"]
+    assert len(cells) == count
+    assert set(cells.verdict) == {"reproduced"}
+    assert (cells["mean"] - cells.printed).abs().max() <= 0.505
+    totals = tables.aggregate_table(group, budget, resamples=200)
+    totals = totals.set_index("aggregate")
+    assert totals.loc["mean", "mean"] == pytest.approx(mean, abs=0.5)
+    assert totals.loc["median", "mean"] == pytest.approx(median, abs=0.5)
+    assert set(totals.verdict) == {"reproduced"}
+    pairs = tables.improvement_table(group, budget, resamples=200)
+    assert pairs.probability.tolist() == [pytest.approx(0.5)]
+
+
+# --- Tables -----------------------------------------------------------------
+
+
+def test_verdicts(groups):
+    table = tables.cell_table(groups["arxiv_v2"], 500_000)
+    assert len(table) == 18 * 2
+    found = table.set_index(["version", "task"]).verdict
+    assert found["v3"].drop("hopper_hop").value_counts().to_dict() == {
+        "not run": 13,
+        "reproduced": 1,  # cartpole_swingup
+        "below": 1,  # walker_walk
+        "too few seeds": 1,  # reacher_easy
+        "not finished": 1,  # finger_spin
+    }
+    assert found["v3", "hopper_hop"] == "above"
+    assert found["v1", "walker_walk"] == "arxiv_v2: not comparable"
+    row = table[(table.task == "cartpole_swingup") & (table.version == "v3")].iloc[0]
+    assert (row["mean"], row["std"], row["n"], row["published_n"]) == (853, 2, 3, 5)
+    assert row["difference"] == pytest.approx(853 - row.published)
+    assert row["published"] == pytest.approx(row["printed"], abs=0.5)
+
+
+def test_touching_intervals_count_as_overlap():
+    row = {"version": "v3", "n": 3, "published_n": 5, "low": 10, "high": 20}
+    ends = {"published_low": 21, "published_high": 40}
+    assert tables.verdict("arxiv_v2", row | ends, True) == "reproduced"
+    ends["published_low"] = 21.5
+    assert tables.verdict("arxiv_v2", row | ends, True) == "below"
+
+
+@pytest.mark.parametrize("protocol", ["lite", "nature"])
+def test_other_protocols_are_never_called_a_reproduction(protocol):
+    row = {"version": "v3", "n": 5, "published_n": 5, "low": 0, "high": 1000}
+    row |= {"published_low": 0, "published_high": 1000}
+    assert tables.verdict(protocol, row, True) == f"{protocol}: not comparable"
+    assert tables.verdict("arxiv_v2", row, True) == "reproduced"
+    assert tables.verdict("paper", row | {"version": "v2"}, True) == "reproduced"
+    row |= {"version": "v1", "published_n": 0}
+    assert tables.verdict("paper", row, True) == "nothing published"
+
+
+def test_lite_never_says_reproduced(groups):
+    cells = tables.cell_table(groups["lite"], 50_000)
+    totals = tables.aggregate_table(groups["lite"], 50_000, resamples=200)
+    assert set(cells.verdict) == {"lite: not comparable", "not run"}
+    assert set(totals.verdict) == {"lite: not comparable"}
+
+
+def test_aggregates_compare_the_same_tasks(groups):
+    group = groups["arxiv_v2"]
+    totals = tables.aggregate_table(group, 500_000, resamples=200)
+    mean = totals[(totals.version == "v3") & (totals["aggregate"] == "mean")].iloc[0]
+    names = ["cartpole_swingup", "walker_walk", "hopper_hop", "reacher_easy"]
+    published = tables.published_table("dmc_proprio", 500_000).dreamerv3
+    assert (mean.tasks, mean.of, mean.seeds) == (4, 18, 2)
+    assert mean["mean"] == pytest.approx((853 + 502 + 302 + 955) / 4)
+    assert mean.published == pytest.approx(published[names].mean())
+    assert np.isnan(mean.printed)  # only whole benchmarks are printed
+    assert mean.verdict == "too few seeds"
+
+
+def test_optimality_gap_is_better_when_smaller(tmp_path):
+    runs = {t: flat(995, 500_000, every=5000) for t in ("walker_run", "hopper_hop")}
+    write_version(tmp_path / "arxiv_v2" / "v3", "dmc_proprio", runs)
+    (group,) = tables.make_groups(scores.read_runs(tmp_path)[0], PROTOCOLS)
+    totals = tables.aggregate_table(group, 500_000, resamples=200)
+    assert set(totals.verdict) == {"above"}
+
+
+def test_probability_of_improvement_per_pair(groups):
+    table = tables.improvement_table(groups["arxiv_v2"], 500_000, resamples=200)
+    row = table[(table.x == "DreamerV3") & (table.y == "DreamerV1")].iloc[0]
+    assert (row.tasks, row.probability) == (1, 1)
+
+
+def test_curves_and_bands_share_bins(groups):
+    group = groups["arxiv_v2"]
+    band, widths = tables.published_curve(group)
+    assert widths == {"v1": 50_000, "v3": 20_000}
+    assert set(band.version) == {"v3"}
+    curves = tables.curve_table(group.points, widths)
+    part = curves[(curves.version == "v3") & (curves.task == "walker_walk")]
+    assert part.frames.tolist() == list(range(20_000, 500_001, 20_000))
+    assert set(part["mean"]) == {502} and set(part.n) == {3}
+
+
+def test_filters(results):
+    points, _ = scores.read_runs(results)
+    (group,) = tables.make_groups(points, PROTOCOLS, ["v1"], ["walker_walk"], [10**5])
+    assert (group.versions, group.tasks) == (("v1",), ("walker_walk",))
+    assert len(tables.cell_table(group, 10**5)) == 1
+    with pytest.raises(UserError, match="leave none of the runs"):
+        tables.make_groups(points, PROTOCOLS, ["v2"])
+
+
+def test_summary_table(results):
+    points, _ = scores.read_runs(results)
+    lite = points[points.protocol == "lite"]
+    table = tables.summary_table(lite, protocols=PROTOCOLS).set_index("task")
+    row = table.loc["cartpole_swingup"]
+    assert (row.score, row.spread, row.seeds, row.frames) == (252, 2, 3, 50_000)
+    assert row.random == 44.3
+    early = scores.published_curves(early=True)
+    expected = early[
+        (early.method == "dreamerv3")
+        & (early.benchmark == "dmc_proprio")
+        & (early.task == "cartpole_swingup")
+        & (early.frames == 50_000)
+    ]["mean"].iloc[0]
+    assert (row.published, row.published_frames) == (expected, 50_000)
+    assert row.protocol == "lite"
+    assert "settings of lite for v3" in table.attrs["footnote"]
+    assert "not comparable" in table.attrs["footnote"]
+
+
+# --- Files ------------------------------------------------------------------
+
+
+def test_report_writes_every_format(written):
+    out, text = written
+    names = {p.name for p in (out / "tables").iterdir()}
+    for group in ("dmc_proprio_lite", "dmc_proprio_arxiv_v2"):
+        assert {f"{group}.md", f"{group}.tex", f"{group}_tasks.csv"} <= names
+        assert (out / "plots" / f"{group}_curves.png").stat().st_size > 10_000
+    assert f"Page: {out / 'report.html'}" in text
+    back = pd.read_csv(out / "tables" / "dmc_proprio_arxiv_v2_tasks.csv")
+    assert set(back.budget) == {50_000, 100_000, 200_000, 250_000, 500_000}
+
+
+def test_protocols_never_share_a_table(written):
+    out, _ = written
+    for name, other in (("lite", "arxiv_v2"), ("arxiv_v2", "lite")):
+        text = (out / "tables" / f"dmc_proprio_{name}.md").read_text()
+        parts = text.split("## ")[1:]
+        assert parts
+        for table in parts:  # each has its own protocol beneath, and no other
+            assert f"settings of {name} for v3" in table
+            assert f"settings of {other}" not in table
+
+
+def test_latex_is_escaped_and_balanced(written):
+    out, _ = written
+    for file in (out / "tables").glob("*.tex"):
+        text = file.read_text()
+        assert len(re.findall(r"\\begin{", text)) == len(re.findall(r"\\end{", text))
+        assert not re.search(r"(?<!\\)[_#&](?![^\n]*\\\\)", text)
+        assert text.isascii()
+
+
+def test_report_is_repeatable(results, tmp_path):
+    for out in ("a", "b"):
+        chosen = options(runs=str(results), tasks=["walker_walk"], out=tmp_path / out)
+        report.report(chosen, PROTOCOLS)
+    files = [f for f in (tmp_path / "a").rglob("*") if f.is_file()]
+    assert len(files) > 15
+    for file in files:
+        other = tmp_path / "b" / file.relative_to(tmp_path / "a")
+        assert other.read_bytes() == file.read_bytes()
+
+
+def test_outside_logs_have_their_own_table(tmp_path):
+    log = ROOT / "tests/reproductions/data/dreamerv3_tdmpc2"
+    text = report.report(
+        options(
+            outside=[str(log)],
+            tasks=["cartpole_swingup"],
+            outside_benchmark="dmc_proprio",
+            out=str(tmp_path),
+        ),
+        PROTOCOLS,
+    )
+    assert "DMC proprio, outside logs, 4M frames" in text
+    table = pd.read_csv(tmp_path / "tables" / "dmc_proprio_outside_tasks.csv")
+    table = table[table.published_n > 0]
+    assert table.budget.tolist() == [10**5, 5 * 10**5, 10**6, 2 * 10**6, 4 * 10**6]
+    assert set(table.verdict) == {"reproduced"}  # the same runs as the published ones
+    assert (table.difference.abs() < 0.01).all()
+
+
+# --- Bad input --------------------------------------------------------------
+
+
+def run_script(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "reproductions.report", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_script_reports_published_data(tmp_path):
+    done = run_script("--published_only", f"--out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report.html").exists()
+    assert re.search(r"dreamerv3 +237 +385 +502 +533 +667 +786", done.stdout)
+
+
+def test_script_ends_with_one_sentence(tmp_path):
+    (tmp_path / "runs").mkdir()
+    done = run_script(f"--runs={tmp_path / 'runs'}", f"--out={tmp_path / 'out'}")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("report: The results folder") and "is empty" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_protocol(tmp_path):
+    write_version(
+        tmp_path / "light" / "v3", "dmc_proprio", {"walker_run": flat(1, 1000)}
+    )
+    with pytest.raises(UserError, match="'light'; valid are lite, arxiv_v2"):
+        report.report(options(runs=str(tmp_path), out=str(tmp_path / "o")), PROTOCOLS)
+
+
+def test_header_only_results(tmp_path):
+    empty = flat(1, 1000).head(0)
+    write_version(tmp_path / "lite" / "v3", "dmc_proprio", {"walker_run": empty})
+    with pytest.raises(UserError, match="hold no finished episode"):
+        report.report(options(runs=str(tmp_path), out=str(tmp_path / "o")), PROTOCOLS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"budgets": ["x"]}, r"--budgets got 'x'"),
+        ({"budgets": ["-5"]}, r"--budgets got '-5'"),
+        ({"tasks": ["walker"]}, r"--tasks names the unknown task 'walker'"),
+        ({"versions": ["v7"]}, r"--versions names the unknown version 'v7'"),
+        (
+            {"outside": ["x"], "outside_benchmark": "atari"},
+            r"--outside_benchmark names the unknown benchmark 'atari'",
+        ),
+    ],
+)
+def test_bad_flags(results, tmp_path, changes, message):
+    chosen = options(runs=str(results), out=str(tmp_path / "o"), **changes)
+    with pytest.raises(UserError, match=message):
+        report.report(chosen, PROTOCOLS)
+
+
+def test_logdirs(tmp_path, results):
+    for seed in range(2):
+        folder = tmp_path / "grid" / str(seed)
+        folder.mkdir(parents=True)
+        config = {"benchmark": "dmc_proprio", "protocol": "lite", "version": "v3"}
+        config |= {"task": "walker_walk", "seed": seed}
+        (folder / "config.json").write_text(json.dumps(config))
+        table = flat(1, 20_000, 1).assign(seed=seed)
+        table.to_csv(folder / "scores.csv", index=False)
+    chosen = options(logdirs=[str(tmp_path / "grid")], out=str(tmp_path / "o"))
+    text = report.report(chosen, PROTOCOLS)
+    assert "DMC proprio, lite, 20K frames" in text
+    # The same seeds once more, from the results folder.
+    folder = tmp_path / "runs" / "lite"
+    shutil.copytree(results / "lite", folder)
+    chosen = options(logdirs=chosen.logdirs, runs=str(folder.parent), out=chosen.out)
+    with pytest.raises(UserError, match=r"Seed 0 of v3 .* is given twice"):
+        report.report(chosen, PROTOCOLS)
+
+
+def test_nothing_needs_a_backend():
+    code = (
+        "import sys, reproductions.report, reproductions.tasks\n"
+        "bad = {'tensorflow', 'jax', 'keras', 'torch'} & set(sys.modules)\n"
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_budget_of_a_benchmark_is_compared():
+    for benchmark in tasks.BENCHMARKS.values():
+        assert set(benchmark.frames) == set(benchmark.tasks)
+        for frames in benchmark.frames.values():
+            assert set(frames.values()) <= set(tasks.BUDGETS)
+
+
+def test_protocols_are_those_of_the_suite():
+    known = set(tables.suite_protocols())
+    for benchmark in tasks.BENCHMARKS.values():
+        assert set(benchmark.tasks) <= known
+    assert {p for ps in tasks.PUBLISHED_UNDER.values() for p in ps} <= known

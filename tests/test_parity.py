@@ -1,0 +1,82 @@
+"""Our numbers against the authors' (tests/golden), and that errors are noticed."""
+
+import functools
+import pathlib
+
+import keras
+import pytest
+
+from dreamer_tf import returns, v3
+from tests.parity.__main__ import compare
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+FILES = sorted(str(p.relative_to(GOLDEN)) for p in GOLDEN.rglob("*.npz"))
+TENSORFLOW = keras.backend.backend() == "tensorflow"
+
+
+def failures(name, **how):
+    rows = compare(str(GOLDEN / name), **how)
+    assert rows
+    return [row for row in rows if not row.ok]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_compiled(name):
+    assert failures(name) == []
+
+
+@pytest.mark.skipif(not TENSORFLOW, reason="JAX always compiles with XLA")
+@pytest.mark.parametrize("name", ["v3/agent_proprio_noise.npz"])
+def test_xla(name):
+    assert failures(name, jit=True) == []
+
+
+@pytest.mark.skipif(not TENSORFLOW, reason="the eager mode of TensorFlow")
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(f, marks=[] if "proprio" in f else pytest.mark.slow) for f in FILES],
+)
+def test_eager(name):
+    assert failures(name, eager=True) == []
+
+
+# Deliberate mistakes, each with a group of rows that has to notice.
+
+
+def one_step_early(fn):
+    """The bootstrap of the state itself instead of the next (off by one)."""
+
+    @functools.wraps(fn)
+    def wrong(last, term, reward, boot, disc, lambda_):
+        shifted = keras.ops.concatenate([boot[..., :1], boot[..., :-1]], -1)
+        return fn(last, term, reward, shifted, disc, lambda_)
+
+    return wrong
+
+
+def no_stop(fn):
+    """Both KL terms train prior and posterior alike."""
+    return lambda x: x
+
+
+def squashed(fn):
+    """Two-hot interpolation in symlog space, as in the paper's first version."""
+
+    def wrong(x, bins):
+        return fn(returns.symlog(x), returns.symlog(bins))
+
+    return wrong
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "mistake", "group"),
+    [
+        (v3, "lambda_return_v3", one_step_early, "losses"),
+        (v3, "sg", no_stop, "gradients"),
+        (returns, "twohot", squashed, "losses"),
+    ],
+)
+def test_mistakes_are_caught(monkeypatch, module, name, mistake, group):
+    monkeypatch.setattr(module, name, mistake(getattr(module, name)))
+    failed = failures("v3/agent_proprio_noise.npz")
+    assert group in {row.group for row in failed}

@@ -1,0 +1,230 @@
+"""DreamerV3 beyond parity: sizes, spaces, schedule, whole updates."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from dreamer_tf import v3
+from dreamer_tf.agent import Progress, make_agent
+from dreamer_tf.config import updated
+from dreamer_tf.errors import UserError
+
+TRACE = pathlib.Path(__file__).parent / "golden" / "v3" / "replay_trace.json"
+
+WALKER = {"height": (), "orientations": (14,), "velocity": (9,)}
+BOX = spaces.Box(-1, 1, (2,), np.float32)
+TINY = {
+    "dyn.deter": 16,
+    "dyn.hidden": 8,
+    "dyn.stoch": 4,
+    "dyn.classes": 4,
+    "enc.units": 8,
+    "enc.depth": 2,
+    "dec.units": 8,
+    "dec.depth": 2,
+    "rewhead.units": 8,
+    "conhead.units": 8,
+    "policy.units": 8,
+    "value.units": 8,
+    "rewhead.bins": 41,
+    "value.bins": 41,
+    "imag_length": 3,
+    "batch_size": 2,
+    "batch_length": 5,
+    "opt.warmup": 0,
+    "jit": False,
+}
+
+
+def space(shapes):
+    return spaces.Dict(
+        {
+            k: spaces.Box(0, 255, s, np.uint8)
+            if len(s) == 3
+            else spaces.Box(-np.inf, np.inf, s, np.float32)
+            for k, s in shapes.items()
+        }
+    )
+
+
+def tiny(shapes=None, actions=BOX, seed=0, **changes):
+    config = updated(v3.Config(), TINY | changes)
+    shapes = shapes or {"x": (3,), "y": ()}
+    return make_agent("v3", space(shapes), actions, config, seed)
+
+
+def random_batch(agent, seed=0):
+    c, rng = agent.config, np.random.default_rng(seed)
+    lead = (c.batch_size, c.batch_length + c.replay_context)
+    batch = {
+        k: rng.integers(0, 256, (*lead, *s)).astype(np.uint8)
+        if len(s) == 3
+        else rng.normal(size=(*lead, *s)).astype(np.float32)
+        for k, s in agent.shapes.items()
+    }
+    if agent.discrete:
+        batch["action"] = np.eye(agent.actions, dtype=np.float32)[
+            rng.integers(agent.actions, size=lead)
+        ]
+    else:
+        batch["action"] = rng.uniform(-1, 1, (*lead, agent.actions)).astype("f4")
+    batch["reward"] = rng.normal(size=lead).astype(np.float32)
+    for name in ("is_first", "is_last", "is_terminal"):
+        batch[name] = rng.random(lead) < 0.2
+    batch["deter"] = rng.normal(size=(*lead, c.dyn.deter)).astype(np.float32)
+    hot = rng.integers(c.dyn.classes, size=(*lead, c.dyn.stoch))
+    batch["stoch"] = np.eye(c.dyn.classes, dtype=np.float32)[hot]
+    return batch
+
+
+# spec/v3.md, section 1: counted by running the official code.
+@pytest.mark.parametrize(
+    ("size", "shapes", "count"),
+    [
+        ("1m", WALKER, 640_867),
+        ("1m", {"image": (64, 64, 3)}, 686_846),
+        ("12m", WALKER, 9_738_019),
+        ("12m", {"image": (64, 64, 3)}, 10_494_158),
+    ],
+)
+def test_parameter_counts(size, shapes, count):
+    config = v3.sized(v3.Config(), size)
+    actions = spaces.Box(-1, 1, (6,), np.float32)
+    agent = v3.DreamerV3(space(shapes), actions, config)
+    assert sum(agent.param_count().values()) == count
+
+
+@pytest.mark.parametrize(
+    ("shapes", "actions"),
+    [
+        ({"x": (3,), "y": (), "m": (2, 2)}, BOX),
+        ({"image": (64, 64, 3), "x": (3,)}, spaces.Discrete(3)),
+    ],
+)
+def test_policy_update_and_report(shapes, actions):
+    agent = tiny(shapes, actions)
+    batch = random_batch(agent)
+    obs = {k: v[:, 0] for k, v in batch.items()}
+    state = agent.initial_state(2)
+    before = agent.state_dict()
+    for mode in ("train", "eval", "random"):
+        action, state = agent.policy(obs, state, mode)
+        assert action.shape == (2, agent.actions)
+        if agent.discrete:
+            np.testing.assert_array_equal(action.sum(-1), 1)
+    metrics, feedback = agent.update(batch)
+    assert np.isfinite(list(metrics.values())).all()
+    assert feedback["deter"].shape == (2, 5, 16)
+    after = agent.state_dict()
+    unchanged = [k for k in agent.params if (before[k] == after[k]).all()]
+    # Outputs that start at zero stop the gradient to what lies before them.
+    assert not [k for k in unchanged if not k.startswith(("rew/", "val/", "pol/"))]
+    report = agent.report(batch, context=2)
+    for key, shape in agent.shapes.items():
+        assert report[key].shape == (2, 5, *shape)
+
+
+def test_same_seed_same_numbers_and_restart():
+    first, second = tiny(seed=3), tiny(seed=3)
+    batch = random_batch(first)
+    assert first.update(batch)[0] == second.update(batch)[0]
+    other = tiny(seed=4)
+    other.load_state_dict(first.state_dict())
+    other.seed = 3
+    assert other.update(batch)[0] == second.update(batch)[0]
+    assert tiny(seed=4).update(batch)[0] != first.update(batch)[0]
+
+
+def test_save_and_load(tmp_path):
+    from dreamer_tf import load_agent
+
+    agent = tiny({"image": (64, 64, 3), "x": (3,)}, spaces.Discrete(3))
+    agent.update(random_batch(agent))
+    agent.save(tmp_path)
+    loaded = load_agent(tmp_path)
+    assert loaded.config == agent.config
+    for key, value in agent.state_dict().items():
+        np.testing.assert_array_equal(loaded.state_dict()[key], value)
+    with pytest.raises(UserError, match="holds no readable agent"):
+        load_agent(tmp_path / "missing")
+
+
+def test_replay_context_is_the_start_state():
+    agent = tiny()
+    batch = random_batch(agent)
+    batch["is_first"][:] = False
+    changed = {k: v.copy() for k, v in batch.items()}
+    changed["deter"][:, 0] += 1.0
+    other = tiny()
+    assert agent.update(batch)[0]["loss/dyn"] != other.update(changed)[0]["loss/dyn"]
+    # Later rows of the stored latents are not used.
+    third, fourth = tiny(), tiny()
+    changed = {k: v.copy() for k, v in batch.items()}
+    changed["deter"][:, 1:] += 1.0
+    assert third.update(batch)[0] == fourth.update(changed)[0]
+
+
+def test_previous_episode_is_forgotten_at_is_first():
+    agent, other = tiny(), tiny()
+    batch = random_batch(agent)
+    batch["is_first"][:] = False
+    batch["is_first"][:, 1] = True
+    changed = {k: v.copy() for k, v in batch.items()}
+    changed["deter"][:, 0] += 1.0
+    changed["stoch"][:, 0] = 0.0
+    changed["action"][:, 1] += 0.5
+    assert agent.update(batch)[0] == other.update(changed)[0]
+
+
+def test_imag_last_and_no_context():
+    agent = tiny(imag_last=2, replay_context=0, repval_loss=False, contdisc=False)
+    batch = random_batch(agent)
+    metrics, feedback = agent.update(batch)
+    assert feedback == {}
+    assert "loss/repval" not in metrics
+
+
+@pytest.mark.parametrize("ratio", [1024, 512, 256])
+def test_train_ratio(ratio):
+    trace = json.loads(TRACE.read_text())[f"ratio_{ratio}"]
+    config = updated(
+        v3.Config(), {"batch_size": 16, "batch_length": 64, "train_ratio": ratio}
+    )
+    schedule = v3.Schedule(config)
+    assert schedule.updates(Progress(records=10, items=1023)) == 0
+    due = [
+        schedule.updates(Progress(records=1087 + i, items=1024 + i))
+        for i in range(len(trace))
+    ]
+    assert due == trace
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"dyn.deter": 18}, "dyn.deter"),
+        ({"replay_context": 2}, "replay_context"),
+        ({"imag_last": 9}, "imag_last"),
+    ],
+)
+def test_bad_config(changes, field):
+    with pytest.raises(UserError, match=field):
+        updated(v3.Config(), TINY | changes)
+
+
+@pytest.mark.parametrize(
+    ("obs", "act", "message"),
+    [
+        (BOX, BOX, "must be a Dict"),
+        (spaces.Dict(), BOX, "is empty"),
+        (spaces.Dict({"x": spaces.Box(0, 1, (3,), np.float64)}), BOX, "'x'"),
+        (space({"x": (3,)}), spaces.MultiBinary(3), "action space"),
+        (space({"x": (3,)}), spaces.Box(-1, 1, (2, 2), np.float32), "action space"),
+    ],
+)
+def test_bad_spaces(obs, act, message):
+    with pytest.raises(UserError, match=message):
+        make_agent("v3", obs, act, updated(v3.Config(), TINY))
