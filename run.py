@@ -3,6 +3,7 @@
     python run.py train --version=v3 --benchmark=dmc_proprio --task=walker_walk \
         --logdir=logs/walker_walk
     python run.py evaluate --logdir=logs/walker_walk --episodes=10
+    python run.py video --logdir=logs/walker_walk
 
 The same train command continues a run that was interrupted. `--help` after a command
 shows its settings, `--helpfull` those of the algorithm too.
@@ -33,16 +34,12 @@ def train(argv: Sequence[str]) -> None:
 
     # These four choose the presets, and so the defaults of all flags.
     first = _flags()
-    default = RunConfig()
-    for name in ("version", "benchmark", "protocol", "task"):
-        flags.DEFINE_string(name, getattr(default, name), "", first)
+    choice = {"version": RunConfig.version, "benchmark": RunConfig.benchmark}
+    choice |= {"protocol": "", "task": ""}  # the version's and the benchmark's own
+    for name, value in choice.items():
+        flags.DEFINE_string(name, value, "", first)
     first(["run.py", *argv], known_only=True)
-    run, agent = presets.load(
-        first["version"].value,
-        first["benchmark"].value,
-        first["protocol"].value,
-        first["task"].value,
-    )
+    run, agent = presets.load(*(str(first[name].value) for name in choice))
     parsed = _flags()
     configs.define_flags(run, parsed, RUN)
     configs.define_flags(agent, parsed, f"Dreamer{run.version.upper()}")
@@ -83,7 +80,40 @@ def evaluate(argv: Sequence[str]) -> None:
     )
 
 
-COMMANDS = {"train": train, "evaluate": evaluate}
+def video(argv: Sequence[str]) -> None:
+    """Films the newest checkpoint of a run: open-loop prediction, and the policy."""
+    parsed = _flags()
+    define: dict[str, Any] = {"flag_values": parsed, "module_name": RUN}
+    least: dict[str, Any] = {**define, "lower_bound": 1}
+    flags.DEFINE_string("logdir", "", "directory of the run", **define)
+    flags.DEFINE_string("out", "", "directory; LOGDIR/videos if empty", **define)
+    flags.DEFINE_integer("episodes", 1, "how many to play", **least)
+    flags.DEFINE_integer("context", 5, "decisions that the model sees", **least)
+    flags.DEFINE_integer("horizon", 45, "decisions that it then predicts", **least)
+    fps = "decisions per second (default: 10 predicted, 30 of the policy)"
+    flags.DEFINE_integer("fps", None, fps, **least)
+    flags.DEFINE_integer("seed", 0, "chooses the episodes", lower_bound=0, **define)
+    if not _parse(parsed, argv):
+        return
+    _need_logdir(parsed.logdir)
+    path = Path(parsed.logdir)
+    logdir.read(path)  # before the seconds that the next import takes
+    from dreamer_tf import video as films
+
+    files = films.film_run(
+        path,
+        Path(parsed.out) if parsed.out else None,
+        parsed.episodes,
+        parsed.context,
+        parsed.horizon,
+        parsed.fps,
+        parsed.seed,
+    )
+    for file in files:
+        print(file)
+
+
+COMMANDS = {"train": train, "evaluate": evaluate, "video": video}
 
 
 def main(argv: Sequence[str]) -> int:

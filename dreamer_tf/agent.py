@@ -10,6 +10,7 @@ The loop, replay, logs, evaluation and scripts know only what stands here:
     agent.save(path); agent = load_agent(path)
 """
 
+import abc
 import contextlib
 import functools
 import importlib
@@ -50,7 +51,7 @@ class Progress:
 
 def make_agent(
     version: str,
-    obs_space: spaces.Dict,
+    obs_space: spaces.Space,
     action_space: spaces.Space,
     config: Any = None,
     seed: int = 0,
@@ -114,7 +115,7 @@ def load_agent(path: str | pathlib.Path) -> "Agent":
     return agent
 
 
-class Agent:
+class Agent(abc.ABC):
     """Base of the three agents.
 
     A version defines `build` (networks, among them `dyn`, and optimizers),
@@ -125,6 +126,7 @@ class Agent:
 
     version: ClassVar[str]
     latents: ClassVar[tuple[str, ...]] = ()  # of the state, stored in replay
+    dyn: Any  # the RSSM cell
 
     def __init__(self, obs_space, action_space, config, seed: int = 0):
         self.obs_space, self.action_space = obs_space, action_space
@@ -132,15 +134,48 @@ class Agent:
         self.shapes = check_obs_space(obs_space)
         self.actions, self.discrete = check_action_space(action_space)
         self.updates, self.decisions = 0, 0
+        self.frames = 0  # of training; the loop says so, V1's exploration asks
         self.params: dict[str, keras.Variable] = {}  # what optimizers train
         self.variables: dict[str, keras.Variable] = {}  # all that is saved
         with precision(config.precision), initial_seed(seed):
             self.build()
         self._compile()
 
+    @abc.abstractmethod
     def build(self):
         """Makes networks and optimizers and names their variables."""
-        raise NotImplementedError
+
+    @abc.abstractmethod
+    def draw(self, seed, batch, carry=None) -> dict:
+        """All noise of one update."""
+
+    @abc.abstractmethod
+    def train_step(self, noise, batch, carry=None) -> tuple:
+        """One update of everything; returns metrics and what goes to replay."""
+
+    @abc.abstractmethod
+    def initial_policy_state(self, batch_size: int) -> dict:
+        """State of the policy before the first observation."""
+
+    @abc.abstractmethod
+    def draw_policy(self, seed, obs, state) -> dict:
+        """All noise of one decision."""
+
+    @abc.abstractmethod
+    def policy_step(self, noise, obs, state, mode) -> tuple:
+        """One decision; returns actions and the new state."""
+
+    @abc.abstractmethod
+    def encode(self, obs):
+        """What the RSSM sees of observations."""
+
+    @abc.abstractmethod
+    def decode(self, state) -> dict:
+        """Predicted observations in their own units, images in [0, 1]."""
+
+    @abc.abstractmethod
+    def split_context(self, batch) -> tuple:
+        """State before the rows of a batch that are trained on, and these rows."""
 
     def add_variables(self, variables: dict[str, keras.Variable]):
         """Registers variables as part of the agent's saved state, by path."""
@@ -166,6 +201,15 @@ class Agent:
             )
             for mode in ("train", "eval")
         }
+        # Not with XLA: it compiles for longer than these few calls would take.
+        self._report = functools.cache(
+            lambda context: engine.compile(
+                functools.partial(self.report_step, context=context),
+                self.draw,
+                read=everything,
+                jit=False,
+            )
+        )
 
     # ------------------------------------------------------------- acting --
 
@@ -232,12 +276,7 @@ class Agent:
           Per observation entry `[B, T, ...]`, images in [0, 1].
         """
         seed = engine.seed(self.seed, REPORT, self.updates)
-        step = engine.compile(
-            functools.partial(self.report_step, context=context),
-            self.draw,
-            read=list(self.variables.values()),
-        )
-        return engine.to_host(step(seed, self._select(batch)))
+        return engine.to_host(self._report(context)(seed, self._select(batch)))
 
     def report_step(self, noise, batch, context):
         """See `report`."""
@@ -312,7 +351,8 @@ class Agent:
             "seed": self.seed,
         }
         (path / "agent.json").write_text(json.dumps(meta, indent=2))
-        np.savez(path / "agent.npz", **self.state_dict())
+        arrays: dict[str, Any] = self.state_dict()
+        np.savez(path / "agent.npz", **arrays)
 
 
 # ------------------------------------------------------------------ helpers --
@@ -358,7 +398,7 @@ def check_obs_space(space: spaces.Space) -> dict[str, tuple[int, ...]]:
                 f"Observation '{key}' is {entry}; it must be a float32 Box with at "
                 "most two axes, or a uint8 Box of shape [height, width, channels]."
             )
-        shapes[key] = tuple(entry.shape)
+        shapes[key] = tuple(entry.shape or ())
     if not shapes:
         raise UserError("The observation space is empty; it needs at least one entry.")
     return shapes
@@ -381,7 +421,7 @@ def space_to_json(space: spaces.Space) -> dict:
         return {"dict": {k: space_to_json(v) for k, v in space.spaces.items()}}
     if isinstance(space, spaces.Discrete):
         return {"discrete": int(space.n)}
-    return {"box": list(space.shape), "dtype": str(space.dtype)}
+    return {"box": list(space.shape or ()), "dtype": str(space.dtype)}
 
 
 def space_from_json(data: dict) -> spaces.Space:

@@ -49,6 +49,7 @@ class RunConfig:
     eval_every: int = 0  # frames between evaluations; 0: never evaluate
     eval_episodes: int = 10  # episodes of one evaluation
     log_every: int = 1000  # frames between rows of metrics.jsonl
+    video_every: int = 50_000  # frames between open-loop pictures; 0: none
     save_every: float = 300.0  # seconds between checkpoints
     replay_gb: float = 4.0  # memory that the replay may fill, in 10^9 bytes
 
@@ -56,6 +57,7 @@ class RunConfig:
         at_least = {"envs": 1, "repeat": 1, "size": 1, "eval_episodes": 1}
         at_least |= {"log_every": 1, "seed": 0, "steps": 0, "workers": 0}
         at_least |= {"length": 0, "eval_every": 0, "save_every": 0}
+        at_least |= {"video_every": 0}
         for name, lowest in at_least.items():
             if getattr(self, name) < lowest:
                 raise UserError(
@@ -73,7 +75,7 @@ class RunConfig:
 
 # What may differ when a run is continued: none of it changes what was learned.
 CHANGEABLE: tuple[str, ...] = ("steps", "logdir", "workers", "log_every", "save_every")
-CHANGEABLE += ("eval_every", "eval_episodes")
+CHANGEABLE += ("eval_every", "eval_episodes", "video_every")
 
 
 # --- Walking and checking ---------------------------------------------------

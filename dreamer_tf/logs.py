@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -77,6 +79,10 @@ class Logs:
         self._metrics.write(json.dumps({"frames": frames, **row}) + "\n")
         self._metrics.flush()
         self._board.add(frames, values)
+
+    def image(self, frames: int, name: str, picture: np.ndarray) -> None:
+        """Shows a picture in TensorBoard: uint8 `[H, W, 3]`."""
+        self._board.image(frames, name, picture)
 
     def score(self, episode: Episode) -> None:
         self._scores.write(_csv(episode))
@@ -149,6 +155,19 @@ class _Board:
 
     def add(self, frames: int, values: Mapping[str, float]) -> None:
         entries = [Summary.Value(tag=k, simple_value=v) for k, v in values.items()]
+        self._write(Event(step=frames, summary=Summary(value=entries)))
+
+    def image(self, frames: int, name: str, picture: np.ndarray) -> None:
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "png")
+        height, width, channels = picture.shape
+        image = Summary.Image(
+            height=height,
+            width=width,
+            colorspace=channels,
+            encoded_image_string=file.getvalue(),
+        )
+        entries = [Summary.Value(tag=name, image=image)]
         self._write(Event(step=frames, summary=Summary(value=entries)))
 
     def _write(self, event: Event) -> None:

@@ -88,6 +88,7 @@ def experience(
     scores, lengths = np.zeros(len(envs)), np.zeros(len(envs), int)
     while True:
         mode = "random" if schedule.random(progress) else "train"
+        agent.frames = progress.frames
         action, state = agent.policy(_seen(records, envs), state, mode)
         rows = records | {name: np.asarray(state[name]) for name in agent.latents}
         for index in range(len(envs)):
@@ -267,6 +268,7 @@ class Trainer:
         self.progress, self.means = Progress(), Means()
         self.updates = 0
         self.logged = 0  # frames of the last row of metrics
+        self.filmed = 0  # frames of the last open-loop picture
         self.next_eval: int | None = None  # frames; None as long as acting is random
         self.evaluated = 0  # episodes
         path = Path(run.logdir)
@@ -306,6 +308,7 @@ class Trainer:
                 done = self.progress.frames >= self.run.steps
                 self._evaluate_if_due()
                 self._log_if_due(done)
+                self._film_if_due()
                 if done or self.clock() - saved >= self.run.save_every:
                     self.save()
                     saved = self.clock()
@@ -357,6 +360,26 @@ class Trainer:
         rates = self.terminal.rates(frames, self.updates)
         self.logs.metrics(frames, row | self.means.take() | rates)
 
+    def _film_if_due(self) -> None:
+        """Shows what the model predicts; not a draw of the training changes."""
+        frames, every = self.progress.frames, self.run.video_every
+        if not every or frames // every == self.filmed // every:
+            return
+        if not self.progress.items:
+            return  # nothing to look at yet: as soon as there is
+        self.filmed = frames
+        from dreamer_tf import video  # matplotlib, only where it is needed
+
+        run, parts = self.run, self.parts
+        picture = video.training_picture(
+            parts.agent,
+            parts.replay,
+            (run.seed, frames),
+            video.heading(run.version, run.task, frames),
+        )
+        if picture is not None:
+            self.logs.image(frames, "openloop", picture)
+
     def save(self) -> None:
         """Writes a checkpoint of everything."""
         parts = self.parts
@@ -367,6 +390,7 @@ class Trainer:
                 "progress": dataclasses.asdict(self.progress),
                 "updates": self.updates,
                 "logged": self.logged,
+                "filmed": self.filmed,
                 "next_eval": self.next_eval,
                 "evaluated": self.evaluated,
                 "means": self.means.sums,
@@ -384,6 +408,7 @@ class Trainer:
         parts.replay.load_state_dict(checkpoint.read(path, "replay"))
         self.progress = Progress(**loop["progress"])
         self.updates, self.logged = loop["updates"], loop["logged"]
+        self.filmed = loop["filmed"]
         self.next_eval, self.evaluated = loop["next_eval"], loop["evaluated"]
         self.means.sums = loop["means"]
         # Unfinished episodes are given up: every environment begins its next one.

@@ -284,7 +284,7 @@ class Encoder(layers.Layer):
         depth=64,
         mults=(2, 3, 4, 4),
         kernel=5,
-        mlp_layers=3,
+        layers=3,
         units=1024,
         symlog=True,
         **kwargs,
@@ -295,7 +295,7 @@ class Encoder(layers.Layer):
             depth=depth,
             mults=tuple(mults),
             kernel=kernel,
-            mlp_layers=mlp_layers,
+            layers=layers,
             units=units,
             symlog=symlog,
         )
@@ -304,11 +304,11 @@ class Encoder(layers.Layer):
         self.veckeys, self.imgkeys = split_keys(self.shapes)
         self.width = 0
         if self.veckeys:
-            names = [f"mlp{i}" for i in range(mlp_layers)]
+            names = [f"mlp{i}" for i in range(layers)]
             self.linears = [dense(units, n) for n in names]
             self.norms = [rms_norm(f"{n}norm") for n in names]
             self.inputs = sum(math.prod(self.shapes[k]) for k in self.veckeys)
-            self.width += units if mlp_layers else self.inputs
+            self.width += units if layers else self.inputs
         if self.imgkeys:
             names = [f"cnn{i}" for i in range(len(mults))]
             self.convs = [conv(depth * m, kernel, n) for m, n in zip(mults, names)]
@@ -371,7 +371,7 @@ class Decoder(layers.Layer):
         depth=64,
         mults=(2, 3, 4, 4),
         kernel=5,
-        mlp_layers=3,
+        layers=3,
         units=1024,
         bspace=8,
         outscale=1.0,
@@ -386,7 +386,7 @@ class Decoder(layers.Layer):
             depth=depth,
             mults=tuple(mults),
             kernel=kernel,
-            mlp_layers=mlp_layers,
+            layers=layers,
             units=units,
             bspace=bspace,
             outscale=outscale,
@@ -397,7 +397,7 @@ class Decoder(layers.Layer):
         self.veckeys, self.imgkeys = split_keys(self.shapes)
         if self.veckeys:
             widths = {k: math.prod(self.shapes[k]) for k in self.veckeys}
-            self.mlp = MLP(mlp_layers, units, name="mlp")
+            self.mlp = MLP(layers, units, name="mlp")
             self.vec = VectorOutputs(widths, outscale, name="vec")
         if self.imgkeys:
             stages = len(mults)
@@ -660,7 +660,7 @@ class StridedEncoder(layers.Layer):
         if self.images:
             x = ops.concatenate([obs[k] for k in self.images], -1)
             lead = x.shape[:-3]
-            x = ops.cast(x, self.compute_dtype) / 255 - 0.5
+            x = centred(x, self.compute_dtype)
             x = ops.reshape(x, (math.prod(lead), *x.shape[-3:]))
             x = stack(x, self.convs, self.convnorms, self.cnn_act)
             parts.append(ops.reshape(x, (*lead, math.prod(x.shape[1:]))))
@@ -842,6 +842,11 @@ def dense_stack(units, norm: str, name: str, norm_name: str):
     """Linear layers and norms for `stack`, named by the two patterns."""
     linears = [layers.Dense(n, name=name.format(i)) for i, n in enumerate(units)]
     return linears, [Norm(norm, name=norm_name.format(i)) for i in range(len(units))]
+
+
+def centred(image, dtype="float32"):
+    """uint8 images as DreamerV1 and V2 see and predict them, in [-0.5, 0.5]."""
+    return ops.cast(image, dtype) / 255 - 0.5
 
 
 def common_size(images: dict[str, tuple[int, ...]]) -> list[int]:

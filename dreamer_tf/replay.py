@@ -13,6 +13,7 @@ All of them share
 - `add(record, stream)`: append one record of environment number `stream`;
 - `sample()`: a dict of arrays [B, T, ...] plus `id` int64 [B, T, 2], the
   (stream, row) of every entry. A row number is never given to another row;
+- `peek(seed)`: such a batch for looking only; nothing sampled later changes;
 - `update(ids, values)`: overwrite entries of those rows that are still stored;
 - `len(replay)`: windows that can be sampled now; `nbytes`: bytes held;
 - `state_dict()` and `load_state_dict()`: everything, the random stream included.
@@ -120,13 +121,29 @@ class Replay(abc.ABC):
             the first record, or `memory_bytes` is too small to work with.
         """
 
-    @abc.abstractmethod
     def sample(self) -> Batch:
         """Draws a batch: arrays [B, T, ...] by the records' names, and `id`.
 
         The arrays are new each time. Raises UserError if there is nothing to
         sample yet.
         """
+        return self._sample(queued=True)
+
+    def peek(self, seed: int | Sequence[int]) -> Batch:
+        """A batch as of `sample`, drawn with a random stream of its own.
+
+        Nothing changes: queued windows stay where they are and are not preferred.
+        """
+        own = self._rng
+        self._rng = np.random.RandomState(np.random.MT19937(seed))
+        try:
+            return self._sample(queued=False)
+        finally:
+            self._rng = own
+
+    @abc.abstractmethod
+    def _sample(self, queued: bool) -> Batch:
+        """What `sample` does; `queued` lets it take from an online queue."""
 
     @abc.abstractmethod
     def _make_room(self) -> None:
@@ -454,7 +471,7 @@ class Windows(Replay):
         while self._queue and not self._stored(*self._queue[0]):
             self._queue.popleft()
 
-    def sample(self) -> Batch:
+    def _sample(self, queued: bool) -> Batch:
         streams = self._streams
         counts = np.array([self._items(s) for s in streams.values()], np.int64)
         total = int(counts.sum())
@@ -464,7 +481,7 @@ class Windows(Replay):
                 f"lower batch_length."
             )
         starts: list[tuple[int, int]] = []
-        while self._queue and len(starts) < self.batch_size:
+        while queued and self._queue and len(starts) < self.batch_size:
             window = self._queue.popleft()
             if self._stored(*window):
                 starts.append(window)
@@ -607,7 +624,8 @@ class Episodes(Replay):
             ):
                 self._drop_episode()
 
-    def sample(self) -> Batch:
+    def _sample(self, queued: bool) -> Batch:
+        del queued
         if not self._episodes:
             raise UserError(
                 "Replay holds no finished episode that is long enough; lower "

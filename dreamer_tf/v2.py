@@ -487,7 +487,7 @@ class DreamerV2(Agent):
         )
 
     def _optimizer(self, name, *modules):
-        params = {v.path: v for m in modules for v in m.variables}
+        params = {v.path: v for m in modules for v in m.trainable_variables}
         return Adam(name, params, **vars(getattr(self.config, name)))
 
     def encode(self, obs):
@@ -522,14 +522,12 @@ class DreamerV2(Agent):
             for k in ("decoder", "reward", "discount")
         }
         for key, mean in self.dec(inputs["decoder"]).items():
-            target = ops.cast(batch[key], "float32")
-            if len(self.shapes[key]) == 3:
-                target = target / 255 - 0.5
-            dist = UnitNormal(mean, len(self.shapes[key]))
-            likes[key] = dist.log_prob(target)
-        reward = {"identity": lambda x: x, "tanh": ops.tanh, "sign": ops.sign}[
-            c.clip_rewards
-        ](batch["reward"])
+            rank = len(self.shapes[key])
+            target = nets.centred(batch[key]) if rank == 3 else batch[key]
+            likes[key] = UnitNormal(mean, rank).log_prob(target)
+        reward = ops.cast(batch["reward"], "float32")
+        if c.clip_rewards != "identity":
+            reward = {"tanh": ops.tanh, "sign": ops.sign}[c.clip_rewards](reward)
         likes["reward"] = self.reward(inputs["reward"]).log_prob(reward)
         # γ is part of the label, so the head predicts γ, not 1, while it goes on.
         discount = c.discount * (1 - ops.cast(batch["is_terminal"], "float32"))

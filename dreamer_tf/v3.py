@@ -72,8 +72,15 @@ class Head:
 
     layers: int = 1  # hidden layers
     units: int = 1024  # their width
-    bins: int = 255  # two-hot bins (reward and value)
     outscale: float = 1.0  # scale of the initial output kernel
+
+
+@dataclass(frozen=True)
+class TwoHotHead(Head):
+    """An MLP head that predicts a number through a two-hot code."""
+
+    outscale: float = 0.0  # scale of the initial output kernel; 0 predicts 0
+    bins: int = 255  # of the code
 
 
 @dataclass(frozen=True)
@@ -166,10 +173,10 @@ class Config:
     dyn: Dyn = field(default_factory=Dyn)
     enc: Enc = field(default_factory=Enc)
     dec: Dec = field(default_factory=Dec)
-    rewhead: Head = field(default_factory=lambda: Head(outscale=0.0))
+    rewhead: TwoHotHead = field(default_factory=TwoHotHead)
     conhead: Head = field(default_factory=Head)
     policy: Policy = field(default_factory=Policy)
-    value: Head = field(default_factory=lambda: Head(layers=3, outscale=0.0))
+    value: TwoHotHead = field(default_factory=lambda: TwoHotHead(layers=3))
     loss_scales: LossScales = field(default_factory=LossScales)
     opt: Opt = field(default_factory=Opt)
     retnorm: RetNorm = field(default_factory=RetNorm)
@@ -449,31 +456,10 @@ class DreamerV3(Agent):
     def build(self):
         """Makes all networks, the optimizer and the running statistics."""
         c = self.config
-        self.enc = nets.Encoder(
-            self.shapes,
-            c.enc.depth,
-            c.enc.mults,
-            c.enc.kernel,
-            c.enc.layers,
-            c.enc.units,
-            c.enc.symlog,
-            name="enc",
-        )
+        self.enc = nets.Encoder(self.shapes, **vars(c.enc), name="enc")
         self.dyn = RSSM(c.dyn, self.actions, self.enc.width, name="dyn")
-        self.dec = nets.Decoder(
-            self.shapes,
-            c.dyn.deter,
-            c.dyn.stoch,
-            c.dyn.classes,
-            c.dec.depth,
-            c.dec.mults,
-            c.dec.kernel,
-            c.dec.layers,
-            c.dec.units,
-            c.dec.bspace,
-            c.dec.outscale,
-            name="dec",
-        )
+        latent = (c.dyn.deter, c.dyn.stoch, c.dyn.classes)
+        self.dec = nets.Decoder(self.shapes, *latent, **vars(c.dec), name="dec")
         self.rew = self._head("rew", c.rewhead, {"logits": c.rewhead.bins})
         self.con = self._head("con", c.conhead, {"logit": 1})
         outputs = (

@@ -42,7 +42,7 @@ PAPER: Color = (255, 255, 255)
 
 CONTEXT = 5  # steps that are seen, by default
 WIDTH = 900  # of videos, in pixels; more where many images need it
-MARGIN, GAP, BORDER, LABELS = 12, 6, 4, 72  # pixels
+MARGIN, GAP, BORDER, LABELS = 12, 6, 4, 80  # pixels
 SEQUENCES = 6  # side by side, at most
 GIF_FRAMES = 200  # of the policy, at most: GIFs are large
 OPENLOOP_FPS, POLICY_FPS = 10, 30
@@ -107,6 +107,11 @@ def predict(agent: Agent, batch: Mapping[str, np.ndarray], context: int) -> Open
 # --- The picture and its parts ------------------------------------------------
 
 
+def heading(version: str, task: str, frames: int) -> str:
+    """What was trained, on what and for how long."""
+    return f"Dreamer{version.upper()}   {task}   {frames:,} frames"
+
+
 def animate(result: OpenLoop, title: str) -> Iterator[np.ndarray]:
     """The prediction step by step, sequences side by side.
 
@@ -115,13 +120,14 @@ def animate(result: OpenLoop, title: str) -> Iterator[np.ndarray]:
       need them.
     """
     sequences, steps = result.size
-    plot = _Curves(result) if result.vectors else None
+    plot = None
     for step in range(steps):
         cells = [(sequence, step) for sequence in range(sequences)]
         parts = [_tiles(result, name, cells) for name in result.images]
-        if plot:
+        width = max([WIDTH, *(part.width for part in parts)])
+        if result.vectors:
+            plot = plot or _Curves(result, width)
             parts.append(plot.until(step))
-        width = max(WIDTH, *(part.width for part in parts))
         yield _stack([_header(result, title, width, step), *parts])
 
 
@@ -141,9 +147,9 @@ def strip(result: OpenLoop, title: str) -> np.ndarray:
         for name in result.images
         for sequence in range(min(2, result.size[0]))
     ]
+    width = max([WIDTH, *(part.width for part in parts)])
     if result.vectors:
-        parts.append(_Curves(result).until(result.size[1] - 1))
-    width = max(WIDTH, *(part.width for part in parts))
+        parts.append(_Curves(result, width).until(result.size[1] - 1))
     return _stack([_header(result, title, width), *parts])
 
 
@@ -175,7 +181,7 @@ def _header(
         draw.text((width - MARGIN, 20), text, colour, _font(17, bold=True), anchor="rm")
     x = MARGIN
     words = [(SEEN, f"seen: the model gets {context} observations")]
-    words += [(IMAGINED, "imagined: +n decisions after that, from actions alone")]
+    words += [(IMAGINED, "imagined: +n decisions later, from actions alone")]
     for colour, text in words:
         draw.rectangle((x, 41, x + 14, 55), colour)
         draw.text((x + 21, 48), text, INK, _font(14), anchor="lm")
@@ -203,56 +209,62 @@ def _tiles(
 ) -> Image.Image:
     """Rows truth, model, error of an image entry; a column for each cell.
 
+    A single cell would leave most of the width empty: its three are side by side.
+
     Args:
       cells: (sequence, step) of the columns.
       captions: above the columns.
     """
     truth = np.stack([result.truth[name][cell] for cell in cells])
     model = np.stack([result.model[name][cell] for cell in cells])
-    rows = {
-        "truth": ("", truth),
-        "model": ("", model),
-        "error": ("model − truth\ngrey: none", (model - truth + 1) / 2),
-    }
+    rows = {"truth": truth, "model": model, "error": (model - truth + 1) / 2}
+    across = len(cells) == 1
+    columns = 3 if across else len(cells)
+    left = MARGIN if across else MARGIN + LABELS
     height, width = truth.shape[1:3]
-    room = WIDTH - 2 * MARGIN - LABELS
-    wish = min(256, max(128, room // len(cells) - GAP - 2 * BORDER))
-    scale = max(1, wish // max(height, width))
-    height, width = height * scale + 2 * BORDER, width * scale + 2 * BORDER
-    several = len(result.images) > 1
-    top = (24 if captions else 0) + (24 if several else 0)
-    size = (
-        2 * MARGIN + LABELS + len(cells) * (width + GAP) - GAP,
-        GAP + top + 3 * (height + GAP),
-    )
+    fits = (WIDTH - MARGIN - left) // columns - GAP - 2 * BORDER
+    most = 150 if result.vectors and not across else 280
+    scale = min(most, max(128, fits)) / max(height, width)
+    height, width = round(height * scale), round(width * scale)
+    right, down = width + 2 * BORDER + GAP, height + 2 * BORDER + GAP
+    title = 24 if len(result.images) > 1 else 0  # which entry, if there are several
+    top = title + (24 if captions or across else GAP)
+    size = (left + columns * right - GAP + MARGIN, top + (1 if across else 3) * down)
     picture = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(picture)
-    if several:
-        draw.text((MARGIN, 12), name, INK, _font(15, bold=True), anchor="lm")
-    for column, (sequence, step) in enumerate(cells):
-        x = MARGIN + LABELS + column * (width + GAP)
-        colour = SEEN if step < result.context else IMAGINED
-        ended = bool(result.ended[sequence, step])
-        if ended:
-            colour = PAST_END
-        if captions:
-            draw.text(
-                (x + width // 2, top - 10),
-                "next episode" if ended else captions[column],
-                MUTED if ended else colour,
-                _font(14, bold=True),
-                anchor="mm",
-            )
-        for row, (_, images) in enumerate(rows.values()):
-            y = GAP + top + row * (height + GAP)
-            draw.rectangle((x, y, x + width - 1, y + height - 1), colour)
-            pixels = _pixels(images[column]).repeat(scale, 0).repeat(scale, 1)
-            picture.paste(Image.fromarray(pixels), (x + BORDER, y + BORDER))
-    for row, (label, (note, _)) in enumerate(rows.items()):
-        y = GAP + top + row * (height + GAP) + height // 2
-        draw.text((MARGIN, y), label, INK, _font(16, bold=True), anchor="lm")
-        if note:
-            draw.multiline_text((MARGIN, y + 14), note, MUTED, _font(9), spacing=2)
+    bold, small = _font(15, bold=True), _font(10)
+    if title:
+        draw.text((MARGIN, 12), name, INK, bold, anchor="lm")
+    for row, (label, images) in enumerate(rows.items()):
+        note = "model - truth\ngrey: equal" if label == "error" else ""
+        if across:
+            x, y = left + row * right, top - 11
+            draw.text((x, y), label, INK, bold, anchor="lm")
+            draw.text((x + 52, y), note.replace("\n", ", "), MUTED, small, anchor="lm")
+        else:
+            y = top + row * down + height // 2
+            draw.text((MARGIN, y), label, INK, bold, anchor="lm")
+            draw.multiline_text((MARGIN, y + 12), note, MUTED, small, spacing=2)
+        for column, (sequence, step) in enumerate(cells):
+            x = left + (row if across else column) * right
+            y = top + (0 if across else row) * down
+            colour = SEEN if step < result.context else IMAGINED
+            caption = captions[column] if captions else ""
+            if result.ended[sequence, step]:
+                colour, caption = PAST_END, "next episode"
+            frame = (x, y, x + width + 2 * BORDER - 1, y + height + 2 * BORDER - 1)
+            draw.rectangle(frame, colour)
+            image = Image.fromarray(_pixels(images[column]))
+            image = image.resize((width, height), Image.Resampling.BOX)
+            picture.paste(image, (x + BORDER, y + BORDER))
+            if captions and row == 0 and not across:
+                draw.text(
+                    (x + width // 2 + BORDER, top - 11),
+                    caption,
+                    MUTED if colour == PAST_END else colour,
+                    _font(14, bold=True),
+                    anchor="mm",
+                )
     return picture
 
 
@@ -274,20 +286,25 @@ class _Curves:
     `until` joins the two at a step, so that a video costs two drawings.
     """
 
-    def __init__(self, result: OpenLoop):
+    def __init__(self, result: OpenLoop, width: int):
         self.steps = result.size[1]
         entries, names, truth, model = _components(result)
         shown = _spread(entries, truth, 3 if result.images else 6)
         columns = min(3, result.size[0])
-        figure = Figure(
-            figsize=(WIDTH / 100, 0.62 + 1.12 * (len(shown) + 1)),
-            dpi=100,
-            layout="constrained",
-        )
+        height = 64 + 116 * (len(shown) + 1) - 28  # 88 pixels each, 28 between
+        figure = Figure(figsize=(width / 100, height / 100), dpi=100)
         canvas = FigureCanvasAgg(figure)
         with mpl.rc_context({"font.size": 9, "axes.titlesize": 9}):
             grid = figure.subplots(
                 len(shown) + 1, columns, sharex=True, sharey="row", squeeze=False
+            )
+            figure.subplots_adjust(
+                left=56 / width,
+                right=1 - MARGIN / width,
+                top=1 - 24 / height,
+                bottom=40 / height,
+                hspace=28 / 88,
+                wspace=0.05,
             )
             times = np.arange(1, self.steps + 1)
             later = []  # the lines that a video reveals
@@ -316,8 +333,10 @@ class _Curves:
                     later += axes.plot(times, late, color=_rgb(IMAGINED), **style)
                     later += axes.plot(times, early, color=_rgb(SEEN), **style)
                     axes.set(xlim=(0.5, self.steps + 0.5), ylim=limits)
-                    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-                    axes.yaxis.set_major_locator(MaxNLocator(3))
+                    axes.xaxis.set_major_locator(
+                        MaxNLocator(8, integer=True, steps=[1, 2, 5, 10])
+                    )
+                    axes.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
                     axes.spines[["top", "right"]].set_visible(False)
                     axes.spines[["left", "bottom"]].set_color(_rgb(PAST_END))
                     axes.tick_params(length=0, labelcolor=_rgb(MUTED), labelsize=8)
@@ -338,7 +357,6 @@ class _Curves:
             for line in later:
                 line.set_visible(False)
             self.blank = _rendered(canvas)
-        height = len(self.blank)
         self.boxes = []  # of each plot: top, bottom, left, and the steps' columns
         for axes in grid.flat:
             box = axes.get_window_extent()
@@ -503,7 +521,7 @@ def film_run(
     frames = checkpoint.read(saved, "loop")["progress"]["frames"]
     out = _writable(path / "videos" if out is None else out)
     agent = load_agent(saved)
-    title = f"Dreamer{run.version.upper()}   {run.task}   {frames:,} frames"
+    title = heading(run.version, run.task, frames)
     with make_env(run.task, seed=run.seed, **loop.env_arguments(run)) as env:
         visible = _renders(env, say)
         played, written = _play(
@@ -511,7 +529,8 @@ def film_run(
         )
     batch = _batch(played, context, horizon)
     result = predict(agent, batch, context)
-    pictures = list(animate(_cut(result, context + horizon), title))
+    result = _cut(result, context + horizon)
+    pictures = list(animate(result, title))
     fps = fps or OPENLOOP_FPS
     with _replacing(out / "openloop.mp4") as file, _mp4(file, fps) as video:
         for picture in pictures:
@@ -519,7 +538,7 @@ def film_run(
     with _replacing(out / "openloop.gif") as file:
         _gif(file, pictures, fps)
     with _replacing(out / "openloop.png") as file:
-        Image.fromarray(strip(_cut(result, context + horizon), title)).save(file)
+        Image.fromarray(strip(result, title)).save(file)
     return [*(out / f"openloop.{kind}" for kind in ("mp4", "gif", "png")), *written]
 
 

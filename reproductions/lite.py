@@ -23,7 +23,7 @@ PROTOCOL, BENCHMARK, EPISODES = "lite", "dmc_proprio", 10
 
 flags.DEFINE_list("versions", ["v3"], "which Dreamers to train")
 flags.DEFINE_string("task", "cartpole_swingup", "DeepMind Control task")
-flags.DEFINE_integer("steps", 20_000, "budget in environment frames", 1000)
+flags.DEFINE_integer("steps", 25_000, "budget in environment frames", 1000)
 flags.DEFINE_integer("seeds", 1, "runs per version, seeds 0, 1, ...", 1)
 flags.DEFINE_string("out", "logs/reproduce", "directory of runs and table")
 

@@ -77,6 +77,9 @@ class FakeAgent:
         self.tape.append(("update", self.updates))
         return {"loss": float(batch["vector"].sum())}, {"deter": batch["deter"] + 1}
 
+    def report(self, batch, context):
+        return {"vector": batch["vector"] + np.float32(self.weight)}
+
     def param_count(self):
         return {"weight": 1}
 

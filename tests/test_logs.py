@@ -1,6 +1,8 @@
 import io
 import json
 
+import imageio.v2 as imageio
+import numpy as np
 import pytest
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
@@ -91,21 +93,34 @@ def test_append_scores_makes_the_file(tmp_path):
     assert len(rows(tmp_path)) == 3
 
 
-def test_tensorboard_file(tmp_path):
-    log = Logs(tmp_path, None, 0)
-    log.metrics(10, {"loss": 0.5})
-    log.close()
-    (path,) = (tmp_path / "tb").iterdir()
-    reader = PyRecordReader_New(str(path))
+def board_events(path):
+    """Everything in the one TensorBoard file of a run."""
+    (file,) = (path / "tb").iterdir()
+    reader = PyRecordReader_New(str(file))
     events = []
     with pytest.raises(Exception, match=r"No more events|EOF|reached"):
         while True:
             reader.GetNext()
             events.append(Event.FromString(reader.record()))
+    return events
+
+
+def test_tensorboard_file(tmp_path):
+    picture = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    log = Logs(tmp_path, None, 0)
+    log.metrics(10, {"loss": 0.5})
+    log.image(20, "openloop", picture)
+    log.close()
+    events = board_events(tmp_path)
     assert events[0].file_version == "brain.Event:2"
     assert events[1].step == 1 and events[1].session_log.status == 1  # START
     (value,) = events[2].summary.value
     assert (events[2].step, value.tag, value.simple_value) == (10, "loss", 0.5)
+    (value,) = events[3].summary.value
+    assert (events[3].step, value.tag) == (20, "openloop")
+    assert (value.image.height, value.image.width, value.image.colorspace) == (4, 6, 3)
+    shown = imageio.imread(value.image.encoded_image_string)
+    np.testing.assert_array_equal(shown, picture)
 
 
 def test_means():

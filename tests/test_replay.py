@@ -671,6 +671,28 @@ def test_same_seed_same_batches(make):
     assert any((a["id"] != c["id"]).any() for a, c in zip(samples[0], samples[2]))
 
 
+@ALL
+def test_peeking_leaves_no_trace(make):
+    buffers = [make(), make()]
+    for buffer in buffers:
+        add_episode(buffer, 100)
+    first = buffers[0].peek((1, 2))
+    np.testing.assert_equal(buffers[0].state_dict(), buffers[1].state_dict())
+    np.testing.assert_equal(buffers[0].peek((1, 2)), first)
+    assert (buffers[0].peek((1, 3))["id"] != first["id"]).any()
+    np.testing.assert_equal(buffers[0].sample(), buffers[1].sample())
+
+
+def test_peeking_is_uniform_and_not_from_the_queue():
+    buffer = windows(batch_size=50, length=5)
+    for number in range(54):
+        buffer.add(make_record(number))
+    counts = np.zeros(50)
+    for seed in range(40):
+        np.add.at(counts, buffer.peek(seed)["id"][:, 0, 1], 1)
+    assert abs(chi_square(counts, np.full(50, 1 / 50))) < 5
+
+
 def save(buffer, path):
     """As files: arrays without pickle, the rest as JSON."""
     state = buffer.state_dict()

@@ -20,7 +20,8 @@ def small_world(monkeypatch):
         if version not in ("v1", "v3"):
             raise UserError(f"--version must be one of v1, v3, got '{version}'.")
         config = fakes.Config(ratio=0.25 if protocol == "lite" else 0.5)
-        return RunConfig(version, benchmark, protocol, task, steps=30), config
+        names = (version, benchmark, protocol or "nature", task or "walker_walk")
+        return RunConfig(*names, steps=30), config
 
     def build(settings, config):
         if settings.task != "walker_walk":

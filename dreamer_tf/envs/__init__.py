@@ -132,8 +132,8 @@ def _unknown(task: str) -> UserError:
     short = {name.removeprefix("dmc_"): name for name in known}
     short["cup_catch"] = "dmc_cup_catch"
     near = difflib.get_close_matches(task.removeprefix("dmc_"), short, 3)
-    hint = f"did you mean {' or '.join(short[n] for n in near)}? " if near else ""
-    return UserError(
-        f'task "{task}" is not known: {hint}There are gym_<id> for every gymnasium id, '
-        f"and {', '.join(known)}."
-    )
+    if near:
+        hint = f"did you mean {' or '.join(short[n] for n in near)}?"
+    else:
+        hint = f"there are gym_<id> for gymnasium ids, and {', '.join(known)}."
+    return UserError(f'task "{task}" is not known: {hint}')

@@ -77,6 +77,8 @@ def agent(data, config, run):
     weights = below(data, "w0/")
     batch = below(data, "data/")
     carry = {k: v for k, v in below(data, "state0/").items() if k != "logit"}
+    if not made.config.slow_target:
+        weights = {k: v for k, v in weights.items() if "target_critic" not in k}
     load_weights({k: v for k, v in made.variables.items() if k in weights}, weights)
     state = list(made.variables.values())
 
@@ -166,9 +168,9 @@ def middle(rows, data, made, batch, model, out, recon, preds):
     rows.group = "forward"
     post, states = model["post"], out["states"]
     starts = {k: v.reshape(-1, *v.shape[2:]) for k, v in post.items()}
-    join = lambda k: np.concatenate([starts[k][None], states[k]], 0)  # noqa: E731
+    join = lambda k: np.concatenate([starts[k][None], states[k]], 0)
     zeros = np.zeros_like(out["action"][:1])
-    onehot = lambda x: np.eye(x.shape[-1])[x.argmax(-1)]  # noqa: E731
+    onehot = lambda x: np.eye(x.shape[-1])[x.argmax(-1)]
     ours = {f"post_{k}": v for k, v in post.items()}
     ours |= {
         "embed": model["embed"],
@@ -253,9 +255,10 @@ def steps(rows, data, config, made, weights, batch, carry, run):
         rows.relative(name, history[name], theirs, 5e-5)
     rows.group = "first weights"
     for name, theirs in below(data, "w1_norm/").items():
-        rows.relative(name, np.linalg.norm(_value(first, weights, name)), theirs, 2e-5)
+        if name in weights:
+            rows.relative(name, np.linalg.norm(first[name]), theirs, 2e-5)
     for name, initial in weights.items():
-        final = _value(now, weights, name).astype("f8")
+        final = now[name].astype("f8")
         rows.group = "final norm"
         rows.relative(name, np.linalg.norm(final), data[f"w5_norm/{name}"], 2e-5)
         rows.group = "final delta"
@@ -267,17 +270,12 @@ def steps(rows, data, config, made, weights, batch, carry, run):
         rows.relative(name, 1 + error, 1.0, 2e-5)
 
 
-def _value(state, weights, name):
-    # Without a slow target there is nothing that could change.
-    return state.get(name, weights[name])
-
-
 # ---------------------------------------------------------------- primitives --
 
 
 def primitives(data, config, run):
     rows = Rows()
-    get = lambda group: below(data, f"{group}/")  # noqa: E731
+    get = lambda group: below(data, f"{group}/")
     scalars(rows, get, config, run)
     latents(rows, get, config, run)
     cells(rows, get, config, run)
@@ -320,7 +318,7 @@ def latents(rows, get, config, run):
     entropy = run(lambda: ops.sum(distributions.OneHot(_t(post)).entropy(), -1))
     rows.relative("entropy", entropy, d["post_entropy"], 5e-5)
     d = get("straight_through")
-    sample = lambda x: distributions.OneHot(x + 0).sample()  # noqa: E731
+    sample = lambda x: distributions.OneHot(x + 0).sample()
     rows.relative("sample", run(lambda: sample(_t(d["logit"]))), d["sample"], 1e-6)
     (grad,) = run.grad(lambda x: ops.sum(sample(x) * d["cotangent"]), d["logit"])
     rows.relative("straight-through gradient", grad, d["grad_logit"], 3e-4)
@@ -382,7 +380,7 @@ def coders(rows, get, config, run):
 
 def coder(rows, name, d, images, vectors, options, run):
     weights = below_dict(d, "w/")
-    part = lambda n: {k: v for k, v in weights.items() if k.startswith(n)}  # noqa: E731
+    part = lambda n: {k: v for k, v in weights.items() if k.startswith(n)}
     obs = {k: d[f"obs/{k}"] for k in vectors} | {k: d[k] for k in images}
     encoder = nets.StridedEncoder(images, vectors, **options, name="encoder")
     built(encoder, part("encoder/"))
@@ -396,8 +394,8 @@ def coder(rows, name, d, images, vectors, options, run):
         under = f"/{key}" if vectors else ""
         rows.relative(f"{name} recon {key}", value, d[f"recon{under}"], 5e-5)
         target = obs[key] if vectors else obs[key].astype("float32") / 255 - 0.5
-        dist = lambda: distributions.UnitNormal(_t(value), value.ndim - 2)  # noqa: E731, B023
-        ours = run(lambda: dist().log_prob(_t(target)))  # noqa: B023
+        dist = lambda: distributions.UnitNormal(_t(value), value.ndim - 2)
+        ours = run(lambda: dist().log_prob(_t(target)))
         rows.relative(f"{name} log_prob {key}", ours, d[f"log_prob{under}"], 5e-5)
 
 
@@ -443,7 +441,7 @@ def policies(rows, get, config, run):
     d = get("trunc_normal")
     raw = d["raw_mean"], d["raw_std"]
     bounds = float(d["min_std"]), float(d["init_std"])
-    dist = lambda m, s: distributions.TruncNormal(m, s, *bounds)  # noqa: E731
+    dist = lambda m, s: distributions.TruncNormal(m, s, *bounds)
 
     def evaluate():
         made = dist(*map(_t, raw))
@@ -493,7 +491,7 @@ def sampler(rows, d, run):
     cdf = np.vectorize(lambda x: 0.5 * (1 + math.erf(x / math.sqrt(2))))
     low, high = cdf((-1 - loc) / scale), cdf((1 - loc) / scale)
     noise = ((cdf((sample - loc) / scale) - low) / (high - low)).astype("float32")
-    make = lambda m, s: distributions.TruncNormal(m, s, float(d["min_std"]))  # noqa: E731
+    make = lambda m, s: distributions.TruncNormal(m, s, float(d["min_std"]))
     ours = run(lambda: make(*map(_t, raw)).sample(_t(noise)))
     rows.relative("trunc_normal sample", ours, np.clip(sample, -1, 1), 5e-5)
     grads = run.grad(
@@ -505,8 +503,13 @@ def sampler(rows, d, run):
     for name, grad, slope in zip(("loc", "scale"), grads, slopes):
         key = f"real_grad_{name}"
         rows.relative(f"trunc_normal {key}", grad / slope, d[key], 3e-4)
-    clip = np.clip(d["clip_in"], -1 + 1e-6, 1 - 1e-6)
-    rows.relative("trunc_normal clip", clip, d["clip_out"], 1e-7)
+
+    def clipped():
+        made = make(_t(d["clip_in"]), _t(d["clip_in"]))
+        made.mean = _t(d["clip_in"])
+        return made.sample()
+
+    rows.relative("trunc_normal clip", run(clipped), d["clip_out"], 1e-7)
 
 
 def optimizer(rows, get, config, run):

@@ -475,7 +475,7 @@ def coders(rows, name, d, obs, shapes, enc, dec, run):
     part = lambda n: {k: v for k, v in w.items() if k.startswith(f"{n}/")}
     common = ("depth", "mults", "kernel", "units")
     args = {k: enc[k] for k in (*common, "symlog") if k in enc}
-    encoder = nets.Encoder(shapes, mlp_layers=enc.get("layers", 0), name="enc", **args)
+    encoder = nets.Encoder(shapes, layers=enc.get("layers", 0), name="enc", **args)
     built(encoder, part("enc"))
     tokens = run(lambda: encoder({k: _t(v) for k, v in obs.items()}), encoder.variables)
     rows.relative(f"{name} tokens", tokens, d["tokens"], 1e-5)
@@ -485,7 +485,7 @@ def coders(rows, name, d, obs, shapes, enc, dec, run):
         shapes,
         deter.shape[-1],
         *stoch.shape[-2:],
-        mlp_layers=dec.get("layers", 0),
+        layers=dec.get("layers", 0),
         name="dec",
         **args,
     )

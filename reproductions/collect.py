@@ -1,0 +1,109 @@
+"""Carries finished runs into `results/runs`, where reports and readers find them.
+
+    python -m reproductions.collect --out=results/runs LOGDIR [LOGDIR ...]
+
+One CSV per task, `<protocol>/<version>/<benchmark>/<task>.csv`, with a row per
+episode and the run's seed in the column `seed`, and a manifest.json that says how
+each run was made. Runs of the same seed replace older ones; other rows stay.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+from absl import app, flags
+
+from dreamer_tf.checkpoint import write_atomic
+from dreamer_tf.errors import UserError
+from reproductions import scores, tasks
+
+
+def collect(logdirs: Iterable[str | Path], out: str | Path) -> list[Path]:
+    """Adds the runs to the results; returns the score files written.
+
+    Raises:
+      UserError: a directory that holds no run, or none that has ended.
+    """
+    written = []
+    for logdir in map(Path, logdirs):
+        config = scores.read_json(logdir / "config.json")
+        run = config["run"]
+        rows = pd.read_csv(logdir / "scores.csv").assign(seed=run["seed"])
+        reached = last_row(logdir / "metrics.jsonl").get("frames", 0)
+        if reached < run["steps"]:
+            raise UserError(
+                f"{logdir} has {reached} of {run['steps']} frames; finish the run "
+                "before collecting it."
+            )
+        task = tasks.check_task(run["task"], str(logdir / "config.json"))
+        places = (run["protocol"], run["version"], run["benchmark"])
+        folder = Path(out).joinpath(*places)
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"{task}.csv"
+        if file.exists():
+            old = pd.read_csv(file)
+            rows = pd.concat([old[old.seed != run["seed"]], rows])
+        rows = rows.sort_values(["seed", "kind", "frames", "env", "episode"])
+        text = rows.round({"score": 3}).to_csv(index=False)
+        write_atomic(file, text.encode())
+        manifest = folder / "manifest.json"
+        content = json.loads(manifest.read_text()) if manifest.exists() else {}
+        content |= dict(zip(("protocol", "version", "benchmark"), places))
+        runs = content.setdefault("runs", {})
+        runs[f"{task}/{run['seed']}"] = describe(logdir, config)
+        content["runs"] = dict(sorted(runs.items()))
+        write_atomic(manifest, (json.dumps(content, indent=1) + "\n").encode())
+        written.append(file)
+    return written
+
+
+def describe(logdir: Path, config: dict) -> dict:
+    """How a run was made: command, commit, versions, machine, time."""
+    start = config["starts"][-1]
+    last = last_row(logdir / "metrics.jsonl")
+    command = [a for a in start["command"] if not a.startswith("--logdir=")]
+    return {
+        "command": " ".join(["python", *command]),
+        "frames": last["frames"],
+        "updates": last["updates"],
+        "hours": round(hours(logdir / "metrics.jsonl"), 3),
+        **{k: start[k] for k in ("commit", "time", "backend", "python", "machine")},
+        "packages": start["packages"],
+    }
+
+
+def hours(metrics: Path) -> float:
+    """Time a run took, from the speeds it has logged."""
+    total, before = 0.0, 0
+    for line in metrics.read_text().splitlines():
+        row = json.loads(line)
+        speed = row.get("machine/frames_per_second")
+        if speed:
+            total += (row["frames"] - before) / speed / 3600
+            before = row["frames"]
+    return total
+
+
+def last_row(metrics: Path) -> dict:
+    """The last row of metrics.jsonl that tells of training; {} if there is none."""
+    try:
+        rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{metrics} cannot be read ({error}).") from error
+    return next((row for row in reversed(rows) if "updates" in row), {})
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) < 2:
+        raise app.UsageError("name at least one run directory")
+    try:
+        for file in collect(argv[1:], flags.FLAGS.out):
+            print(f"Written: {file}")
+    except UserError as error:
+        raise SystemExit(f"reproductions.collect: {error}") from error
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("out", "results/runs", "folder of the results")
+    app.run(main)

@@ -1,0 +1,27 @@
+"""Every version learns the toy task, from vectors and from pixels (minutes each)."""
+
+import pandas as pd
+import pytest
+
+from dreamer_tf import loop, presets
+from dreamer_tf.config import updated
+from dreamer_tf.envs import toy
+
+FRAMES = {"proprio": 4_000, "image": 5_000}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("obs", ["proprio", "image"])
+@pytest.mark.parametrize("version", presets.PROTOCOLS)
+def test_learns_the_toy(version, obs, tmp_path):
+    """At least half the way from the random to the optimal return."""
+    run, agent = presets.load(version, "toy", "lite")
+    settings = {"obs": obs, "size": 32, "steps": FRAMES[obs], "save_every": 1e6}
+    run = updated(run, settings | {"logdir": str(tmp_path)})
+    loop.train(run, agent)
+    played = loop.evaluate_run(tmp_path, episodes=20)
+    score = sum(episode.score for episode in played) / len(played)
+    random, optimal = toy.RETURNS["toy"].values()
+    print(pd.read_csv(tmp_path / "scores.csv").score.round(1).tolist())
+    assert score > random + 0.5 * (optimal - random)
