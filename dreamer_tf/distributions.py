@@ -57,7 +57,8 @@ class OneHot:
         return hard + (probs - ops.stop_gradient(probs))
 
     def log_prob(self, value):
-        """`[..., C] -> [...]`."""
+        """`[..., C] -> [...]`; like TFP's without a gradient into `value`."""
+        value = ops.stop_gradient(value)
         return ops.sum(value * ops.log_softmax(self.logits, -1), -1)
 
     def entropy(self):

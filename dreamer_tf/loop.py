@@ -19,7 +19,7 @@ import numpy as np
 from dreamer_tf import checkpoint, logdir
 from dreamer_tf.agent import Progress, load_agent, make_agent, version_module
 from dreamer_tf.config import RunConfig
-from dreamer_tf.envs import episode_seed, make_env, make_envs
+from dreamer_tf.envs import Remote, episode_seed, make_env, make_envs
 from dreamer_tf.logs import Episode, Logs, Means, Terminal, append_scores
 
 # Series of episodes, each with seeds of its own.
@@ -52,15 +52,33 @@ class Parts:
 def build(run: RunConfig, config: Any) -> Parts:
     """Makes environments, agent, replay and schedule of a run."""
     how = env_arguments(run)
-    envs = make_envs(run.task, run.envs, run.workers, run.seed, **how)
+    workers = run.workers or int(run.obs != "proprio" and needs_graphics(run))
+    envs = make_envs(run.task, run.envs, workers, run.seed, **how)
     version = version_module(run.version)
     return Parts(
         make_agent(run.version, envs.obs_space, envs.action_space, config, run.seed),
         envs,
         version.make_replay(config, int(run.replay_gb * 1e9), run.seed),
         version.Schedule(config),
-        functools.partial(make_env, run.task, seed=run.seed, **how),
+        functools.partial(one_env, run),
     )
+
+
+def one_env(run: RunConfig, pictures: bool | None = None) -> Any:
+    """Makes one more environment of a run, for evaluation.
+
+    Args:
+      run: the settings.
+      pictures: whether any will be asked of it; if None, whether it observes them.
+    """
+    make = functools.partial(make_env, run.task, seed=run.seed, **env_arguments(run))
+    pictures = run.obs != "proprio" if pictures is None else pictures
+    return Remote(make) if pictures and needs_graphics(run) else make()
+
+
+def needs_graphics(run: RunConfig) -> bool:
+    """Whether pictures come from a graphics library, see `envs.Remote`."""
+    return not run.task.startswith("toy")
 
 
 def env_arguments(run: RunConfig) -> dict[str, Any]:
@@ -205,7 +223,7 @@ def evaluate_run(
     frames = checkpoint.read(saved, "loop")["progress"]["frames"]
     played = evaluate(
         load_agent(saved),
-        functools.partial(make_env, run.task, seed=run.seed, **env_arguments(run)),
+        functools.partial(one_env, run),
         episodes,
         mode,
         (seed, BY_HAND),

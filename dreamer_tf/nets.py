@@ -103,12 +103,12 @@ class BlockLinear(layers.Layer):
 
         def own(x):
             lead = x.shape[:-1]
-            x = ops.reshape(x, (-1, self.blocks, rows))
+            x = ops.cast(ops.reshape(x, (-1, self.blocks, rows)), kernel.dtype)
             x = ops.matmul(ops.transpose(x, (1, 0, 2)), diagonal)
             return ops.reshape(ops.transpose(x, (1, 0, 2)), (*lead, self.units)) + bias
 
         def shared(s):
-            return ops.matmul(s, rest)
+            return ops.matmul(ops.cast(s, kernel.dtype), rest)
 
         return own, shared
 
@@ -135,9 +135,13 @@ class SplitDense(layers.Dense):
 
     def split(self, width: int):
         """`(first, second)`; `first` takes `[..., width]`, `second` adds the bias."""
-        kernel, bias = (ops.cast(w, self.compute_dtype) for w in self.weights)
+        dtype = self.compute_dtype
+        kernel, bias = (ops.cast(w, dtype) for w in self.weights)
         top, rest = kernel[:width], kernel[width:]
-        return lambda a: ops.matmul(a, top), lambda b: ops.matmul(b, rest) + bias
+        return (
+            lambda a: ops.matmul(ops.cast(a, dtype), top),
+            lambda b: ops.matmul(ops.cast(b, dtype), rest) + bias,
+        )
 
 
 def build_stack(linears, norms, width: int) -> int:
@@ -626,8 +630,9 @@ class StridedEncoder(layers.Layer):
                 size = [(n - kernel) // 2 + 1 for n in size]
             if min(size) < 1:
                 raise UserError(
-                    f"Images of shape {self.images} are too small for convolutions "
-                    f"with kernels {tuple(kernels)}."
+                    f"Images have the shapes {self.images}, too small for the "
+                    f"encoder's kernels {tuple(kernels)}; use fewer kernels, or 64x64 "
+                    "pixels."
                 )
             filters = [depth * 2**i for i in range(len(kernels))]
             self.convs = [

@@ -42,6 +42,8 @@ class Config:
     dense_act: str = "elu"  # activation of the heads, a name in keras.activations
     cnn_act: str = "relu"  # activation of the convolutions
     cnn_depth: int = 32  # image channels of the outermost stage, doubled inwards
+    enc_kernels: tuple[int, ...] = (4, 4, 4, 4)  # sizes of the encoder's convolutions
+    dec_kernels: tuple[int, ...] = (5, 5, 6, 6)  # sizes of the decoder's convolutions
     # widths of the vector MLPs in encoder and decoder (not in the paper)
     mlp_layers: tuple[int, ...] = (400, 400, 400, 400)
     pcont: bool = False  # learn a discount head from is_terminal
@@ -206,8 +208,8 @@ class DreamerV1(Agent):
         feat = c.stoch_size + c.deter_size
         self.enc = nets.StridedEncoder(
             *self._inputs(),
-            **self._coder(),
-            convs=[f"h{i}" for i in range(1, 5)],
+            **self._coder(c.enc_kernels),
+            convs=[f"h{i + 1}" for i in range(len(c.enc_kernels))],
             name="encode",
         )
         self.dyn = RSSM(
@@ -216,8 +218,8 @@ class DreamerV1(Agent):
         self.dec = nets.StridedDecoder(
             *self._inputs(),
             feat,
-            **self._coder(),
-            convs=[f"h{i}" for i in range(1, 6)],
+            **self._coder(c.dec_kernels),
+            convs=[f"h{i + 1}" for i in range(len(c.dec_kernels) + 1)],
             name="decode",
         )
         self.rew = self._head("reward", 2, 1)
@@ -251,9 +253,10 @@ class DreamerV1(Agent):
         images = {k: s for k, s in self.shapes.items() if len(s) == 3}
         return images, {k: s for k, s in self.shapes.items() if len(s) < 3}
 
-    def _coder(self):
+    def _coder(self, kernels):
         c = self.config
         return {
+            "kernels": kernels,
             "depth": c.cnn_depth,
             "units": c.mlp_layers,
             "act": c.dense_act,

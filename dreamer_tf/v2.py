@@ -405,11 +405,18 @@ class DreamerV2(Agent):
         c = self.config
         feat = c.rssm.deter + c.rssm.stoch * c.rssm.discrete
         self.enc = nets.StridedEncoder(
-            *self._inputs(c.encoder), **self._coder(c.encoder), name="encoder"
+            *self._inputs(c.encoder),
+            **self._coder(c.encoder),
+            convs=[f"conv{i}" for i in range(len(c.encoder.cnn_kernels))],
+            name="encoder",
         )
         self.dyn = RSSM(c.rssm, self.actions, self.enc.width, name="rssm")
         self.dec = nets.StridedDecoder(
-            *self._inputs(c.decoder), feat, **self._coder(c.decoder), name="decoder"
+            *self._inputs(c.decoder),
+            feat,
+            **self._coder(c.decoder),
+            convs=["convin", *(f"conv{i}" for i in range(len(c.decoder.cnn_kernels)))],
+            name="decoder",
         )
         self.rew = self._head("reward", c.reward_head, {"out": 1})
         self.con = self._head("discount", c.discount_head, {"out": 1})

@@ -348,6 +348,7 @@ class RSSM(layers.Layer):
             x = own(deter) + shared(ops.concatenate([x0, x1, x2], -1))
             for block, norm in zip(self.blocks[1:], self.hidnorms):
                 x = block(ops.silu(norm(x)))
+            x = ops.cast(x, "float32")
             # Each block's outputs are its part of reset, candidate and update.
             gates = ops.reshape(x, (*x.shape[:-1], c.blocks, 3, c.deter // c.blocks))
             reset, cand, update = (

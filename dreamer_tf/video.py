@@ -13,7 +13,7 @@ import functools
 import itertools
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dreamer_tf import checkpoint, logdir, loop
 from dreamer_tf.agent import Agent, load_agent
-from dreamer_tf.envs import Env, episode_seed, make_env
+from dreamer_tf.config import RunConfig
+from dreamer_tf.envs import episode_seed
 from dreamer_tf.errors import UserError
 
 Color = tuple[int, int, int]
@@ -39,6 +40,8 @@ PAST_END: Color = (170, 178, 188)
 INK: Color = (27, 36, 48)
 MUTED: Color = (92, 104, 118)
 PAPER: Color = (255, 255, 255)
+
+FIXED = (SEEN, IMAGINED, PAST_END, INK, MUTED, PAPER)
 
 CONTEXT = 5  # steps that are seen, by default
 WIDTH = 900  # of videos, in pixels; more where many images need it
@@ -522,8 +525,8 @@ def film_run(
     out = _writable(path / "videos" if out is None else out)
     agent = load_agent(saved)
     title = heading(run.version, run.task, frames)
-    with make_env(run.task, seed=run.seed, **loop.env_arguments(run)) as env:
-        visible = _renders(env, say)
+    visible = _renders(run, say)
+    with loop.one_env(run, pictures=visible or None) as env:
         played, written = _play(
             agent, env, episodes, (seed, loop.BY_HAND), out, visible, fps or POLICY_FPS
         )
@@ -544,7 +547,7 @@ def film_run(
 
 def _play(
     agent: Agent,
-    env: Env,
+    env: Any,
     episodes: int,
     seed: Sequence[int],
     out: Path,
@@ -589,14 +592,15 @@ def _play(
     return played, [out / "policy.mp4", out / "policy.gif"]
 
 
-def _renders(env: Env, say: Callable[[str], None]) -> bool:
+def _renders(run: RunConfig, say: Callable[[str], None]) -> bool:
     """Whether the environment can be filmed; agents of vectors need no pictures."""
-    env.reset()
-    try:
-        env.render(POLICY_SIZE)
-    except UserError as error:
-        say(f"There will be no film of the policy: {error}")
-        return False
+    with loop.one_env(run, pictures=True) as env:
+        env.reset(seed=0)
+        try:
+            env.render(POLICY_SIZE)
+        except UserError as error:
+            say(f"There will be no film of the policy: {error}")
+            return False
     return True
 
 
@@ -700,9 +704,17 @@ def _mp4(path: Path, fps: int) -> Any:
     )
 
 
-def _gif(path: Path, pictures: Iterable[np.ndarray], fps: float) -> None:
-    """An endless GIF; its last picture stays for a second and a half."""
-    images = [Image.fromarray(picture).quantize(256) for picture in pictures]
+def _gif(path: Path, pictures: Sequence[np.ndarray], fps: float) -> None:
+    """An endless GIF; its last picture stays for a second and a half.
+
+    All pictures share 256 colours, so that nothing flickers: first those that carry
+    a meaning, then what suits the film.
+    """
+    some = [pictures[i] for i in np.linspace(0, len(pictures) - 1, 5).astype(int)]
+    fitting = Image.fromarray(np.concatenate(some)).quantize(256 - len(FIXED))
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*np.ravel(FIXED).tolist(), *(fitting.getpalette() or [])])
+    images = [Image.fromarray(p).quantize(palette=palette) for p in pictures]
     durations = [1000 / fps] * (len(images) - 1) + [1500]
     images[0].save(
         path, save_all=True, append_images=images[1:], duration=durations, loop=0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dreamer_tf.envs.base import Env, Record
 from dreamer_tf.envs.check import check_env, check_record
-from dreamer_tf.envs.vector import Envs, episode_seed
+from dreamer_tf.envs.vector import Envs, Remote, episode_seed
 from dreamer_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = [
     "Env",
     "Envs",
     "Record",
+    "Remote",
     "check_env",
     "check_record",
     "episode_seed",

@@ -193,6 +193,49 @@ class Envs:
         return [answers[i] for i, _, _ in calls]
 
 
+class Remote:
+    """One environment in a process of its own, used like an `Env`.
+
+    For whatever draws with a graphics library: Mesa's software renderer brings an
+    LLVM along, and TensorFlow another one. In one process the two are mixed up and
+    it dies, whichever came first (tensorflow/tensorflow#109933).
+
+    Args:
+        make: its constructor, called there.
+    """
+
+    def __init__(self, make: MakeFn):
+        self._envs = Envs([make], workers=1)
+        self.obs_space = self._envs.obs_space
+        self.action_space = self._envs.action_space
+        self.repeat = self._envs.repeat
+
+    def __enter__(self) -> "Remote":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def reset(self, seed: int) -> Record:
+        """See `Env.reset`."""
+        return self._first(self._envs.reset(seeds=[seed]))
+
+    def step(self, action: np.ndarray) -> Record:
+        """See `Env.step`; after the end of an episode, call `reset`."""
+        return self._first(self._envs.step(np.asarray(action)[None]))
+
+    def render(self, size: int | None = None) -> np.ndarray:
+        """See `Env.render`."""
+        return self._envs.render(0, size)
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._envs.close()
+
+    def _first(self, records: Record) -> Record:
+        return {name: values[0] for name, values in records.items()}
+
+
 def episode_seed(seed: int | Sequence[int], env: int, episode: int) -> int:
     """The seed of an episode: 32 bits, decorrelated by numpy's SeedSequence."""
     sequence = np.random.SeedSequence(seed, spawn_key=(env, episode))

@@ -33,7 +33,6 @@ RUN = {"logdir", "task", "envs", "envs_parallel", "render_size", "dmc_camera"}
 RUN |= {"atari_grayscale", "time_limit", "action_repeat", "steps", "log_every"}
 RUN |= {"eval_every", "eval_eps", "log_keys_video", "log_keys_sum", "jit"}
 RUN |= {"log_keys_mean", "log_keys_max"}
-NOISE = ("post", "latent")
 
 
 def compare(data, config, run):
@@ -73,17 +72,33 @@ def _leaves(tree: dict, prefix: str = ""):
 
 def agent(data, config, run):
     rows = Rows()
+    made, batch, carry = prepare(data, config)
+    still(rows, data, made, batch, carry, run)
+    acting(rows, data, made, batch)
+    steps(rows, data, config, made, batch, carry, run)
+    return rows
+
+
+def prepare(data, config):
+    """Our agent with the recorded weights, the batch, and the start state, if any."""
     made = make_agent(config)
-    weights = below(data, "w0/")
-    batch = below(data, "data/")
+    weights = start_weights(data, made)
+    load_weights({k: v for k, v in made.variables.items() if k in weights}, weights)
     carry = {k: v for k, v in below(data, "state0/").items() if k != "logit"}
+    return made, below(data, "data/"), carry
+
+
+def start_weights(data, made):
+    weights = below(data, "w0/")
     if not made.config.slow_target:
         weights = {k: v for k, v in weights.items() if "target_critic" not in k}
-    load_weights({k: v for k, v in made.variables.items() if k in weights}, weights)
-    state = list(made.variables.values())
+    return weights
+
+
+def still(rows, data, made, batch, carry, run):
+    """Losses, gradients and what lies between, without a step."""
 
     def probe(noise, batch, carry):
-        """Losses and gradients of everything, without a step."""
         carry = carry or made.dyn.initial(batch["reward"].shape[0])
         model, grads = made.model_gradients(noise, batch, carry)
         out, *more = made.behaviour_gradients(noise, batch, model["post"])
@@ -97,6 +112,7 @@ def agent(data, config, run):
             grads |= part
         return model, out, grads, recon, preds
 
+    state = list(made.variables.values())
     probe = engine.compile(probe, made.draw, read=state, jit=run.jit)
     model, out, grads, recon, preds = engine.to_host(
         probe(engine.seed(0), batch, carry)
@@ -106,9 +122,6 @@ def agent(data, config, run):
     for name, theirs in below(data, "grad0/").items():
         rows.relative(name, grads[name], theirs, 3e-4)
     middle(rows, data, made, batch, model, out, recon, preds)
-    acting(rows, data, made, batch)
-    steps(rows, data, config, made, weights, batch, carry, run)
-    return rows
 
 
 def make_agent(config):
@@ -215,7 +228,7 @@ def acting(rows, data, made, batch):
         rows.relative(name, ours[name], theirs, 5e-5)
 
 
-def steps(rows, data, config, made, weights, batch, carry, run):
+def steps(rows, data, config, made, batch, carry, run):
     """Several whole updates, compared by their metrics and resulting weights."""
 
     def step(noise, batch, carry):
@@ -253,6 +266,7 @@ def steps(rows, data, config, made, weights, batch, carry, run):
     rows.group = "updates"
     for name, theirs in below(data, "updates/").items():
         rows.relative(name, history[name], theirs, 5e-5)
+    weights = start_weights(data, made)
     rows.group = "first weights"
     for name, theirs in below(data, "w1_norm/").items():
         if name in weights:
