@@ -28,11 +28,15 @@ lint: env
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
+# The environments' tests come in a process without TensorFlow: Mesa's software
+# renderer and XLA both bring an LLVM along, which crash in one process.
 test: lint
-	.venv/bin/python -m pytest -q -n $(JOBS) -m "not slow"
+	.venv/bin/python -m pytest -q -n $(JOBS) -m "not slow" tests/envs
+	.venv/bin/python -m pytest -q -n $(JOBS) -m "not slow" --ignore tests/envs
 
 test-all: lint
-	.venv/bin/python -m pytest -q -n $(JOBS)
+	.venv/bin/python -m pytest -q -n $(JOBS) tests/envs
+	.venv/bin/python -m pytest -q -n $(JOBS) --ignore tests/envs
 
 # Parity and smoke tests on the JAX backend.
 test-jax: env-jax

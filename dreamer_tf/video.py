@@ -711,7 +711,9 @@ def _gif(path: Path, pictures: Sequence[np.ndarray], fps: float) -> None:
     a meaning, then what suits the film.
     """
     some = [pictures[i] for i in np.linspace(0, len(pictures) - 1, 5).astype(int)]
-    fitting = Image.fromarray(np.concatenate(some)).quantize(256 - len(FIXED))
+    mosaic = Image.fromarray(np.concatenate(some))
+    # Not the default, median cut: it forgets what is small, such as a limb.
+    fitting = mosaic.quantize(256 - len(FIXED), Image.Quantize.MAXCOVERAGE)
     palette = Image.new("P", (1, 1))
     palette.putpalette([*np.ravel(FIXED).tolist(), *(fitting.getpalette() or [])])
     images = [Image.fromarray(p).quantize(palette=palette) for p in pictures]

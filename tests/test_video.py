@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import io
 import itertools
+import subprocess
+import sys
 
 import imageio.v2 as imageio
 import numpy as np
@@ -308,6 +310,14 @@ def test_files_can_be_read_again(tmp_path):
     assert reader.get_meta_data()["codec"] == "h264"
 
 
+def test_colours_with_a_meaning_survive_in_a_gif(tmp_path):
+    result = openloop({"image": (16, 16, 3)}, sequences=4, steps=6)
+    video._gif(tmp_path / "a.gif", list(video.animate(result, "title")), 10)
+    for frame in imageio.mimread(tmp_path / "a.gif", memtest=False):
+        for colour in (video.SEEN, video.IMAGINED, video.PAPER):
+            assert (frame[:64, :, :3] == colour).all(-1).sum() > 100  # the legend
+
+
 def test_a_failure_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.gif"
     path.write_text("old")
@@ -437,6 +447,20 @@ def test_without_pictures_there_is_still_the_prediction(trained, tmp_path, monke
         *("openloop.mp4", "openloop.gif", "openloop.png")
     ]
     assert sorted(files) == sorted(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_tensorflow_and_graphics_side_by_side(tmp_path):
+    """In one process they crash: training, evaluation and films keep them apart."""
+    logdir = f"--logdir={tmp_path}"
+    train = "train --version=v3 --benchmark=dmc_vision --protocol=lite --envs=1"
+    train += " --task=cartpole_swingup --steps=40 --train_ratio=0 --eval_every=20"
+    commands = [f"{train} --eval_episodes=1 --length=120", "evaluate --episodes=1"]
+    for command in [*commands, "video --horizon=20"]:
+        argv = [sys.executable, "run.py", *command.split(), logdir]
+        result = subprocess.run(argv, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr[-2000:]
+    assert len(list((tmp_path / "videos").iterdir())) == 5
 
 
 # --- Training -----------------------------------------------------------------------

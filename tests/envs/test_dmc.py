@@ -54,7 +54,7 @@ def test_every_task_of_the_suite_is_listed():
 
 
 def test_unknown_task():
-    with pytest.raises(UserError, match=r"did you mean dmc_walker_walk.*cheetah_run"):
+    with pytest.raises(UserError, match=r"did you mean dmc_walker_walk"):
         make_env("dmc_walker_wlak")
     with pytest.raises(UserError, match="did you mean dmc_cup_catch"):
         make_env("cup_cach")

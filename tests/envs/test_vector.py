@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from dreamer_tf.envs import Envs, episode_seed, make_env, make_envs
+from dreamer_tf.envs import Envs, Remote, episode_seed, make_env, make_envs
 from dreamer_tf.envs.base import Env, action_box, box
 from dreamer_tf.errors import UserError
 
@@ -118,6 +118,22 @@ def test_workers_render():
     with make_envs("cartpole_balance", 2, workers=0, **arguments) as here:
         np.testing.assert_array_equal(pictures, here.reset()["image"])
     assert pictures.std() > 0
+
+
+def test_one_environment_in_a_process_of_its_own():
+    here = make_env("toy", obs="both", size=16)
+    with Remote(lambda: make_env("toy", obs="both", size=16)) as there:
+        assert there.obs_space == here.obs_space and there.repeat == here.repeat
+        assert there.action_space == here.action_space
+        for seed in (3, 4, 3):
+            records = [env.reset(seed=seed) for env in (here, there)]
+            np.testing.assert_equal(*records)
+            for _ in range(3):
+                action = np.array([0.5, -1], np.float32)
+                np.testing.assert_equal(here.step(action), there.step(action))
+            np.testing.assert_array_equal(here.render(24), there.render(24))
+    with Remote(Probe) as there:
+        assert there.reset(seed=1)["pid"] != os.getpid()
 
 
 def test_series_differ():
