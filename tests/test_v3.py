@@ -159,7 +159,7 @@ def test_replay_context_is_the_start_state():
     changed = {k: v.copy() for k, v in batch.items()}
     changed["deter"][:, 0] += 1.0
     other = tiny()
-    assert agent.update(batch)[0]["loss/dyn"] != other.update(changed)[0]["loss/dyn"]
+    assert agent.update(batch)[0]["total"] != other.update(changed)[0]["total"]
     # Later rows of the stored latents are not used.
     third, fourth = tiny(), tiny()
     changed = {k: v.copy() for k, v in batch.items()}

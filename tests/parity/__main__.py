@@ -67,13 +67,15 @@ def main() -> int:
 
 
 def _worst(rows: list[Row]) -> list[Row]:
-    groups: dict[str, Row] = {}
+    groups: dict[str, list[Row]] = {}
     for row in rows:
-        score = row.error / row.tolerance if row.ok else np.inf
-        best = groups.get(row.group)
-        if best is None or (best.ok and score > best.error / best.tolerance):
-            groups[row.group] = row
-    return list(groups.values())
+        groups.setdefault(row.group, []).append(row)
+
+    def badness(row):
+        # Some rows must be exact: their tolerance is 0.
+        return (not row.ok, row.error / row.tolerance if row.tolerance else 0.0)
+
+    return [max(group, key=badness) for group in groups.values()]
 
 
 if __name__ == "__main__":
