@@ -27,7 +27,8 @@ class Protocol:
         text = (
             f"Protocol '{self.name}' for Dreamer{version.upper()} ({self.source}): "
             f"action repeat {run.repeat}, {run.envs} environment(s), "
-            f"{run.steps:,} frames; {_training(version, agent)}; {self.scored}."
+            f"a budget of {run.steps:,} frames (the table says what was run); "
+            f"{_training(version, agent)}; {self.scored}."
         )
         if not self.comparable:
             text += (
