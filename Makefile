@@ -41,9 +41,7 @@ test-all: lint
 # Parity and smoke tests on the JAX backend; the second compares every file.
 test-jax: env-jax
 	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest -q -n $(JOBS) \
-	  -m "not slow" tests/test_parity.py \
-	  tests/test_v3.py::test_parameter_counts \
-	  tests/test_v3.py::test_imag_last_and_no_context
+	  -m "not slow" tests/test_parity.py tests/test_v3.py
 
 test-all-jax: env-jax
 	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest -q -n $(JOBS) \

@@ -62,7 +62,7 @@ def _leaves(tree: dict, prefix: str = ""):
 
 def agent(data, config, run):
     rows = Rows()
-    made = make_agent(config)
+    made = make_agent(data, config)
     batch, carry = make_batch(data, config)
     weights = below(data, "w/")
     names = {k: v for k, v in made.variables.items() if k in weights}
@@ -97,7 +97,7 @@ def agent(data, config, run):
     return rows
 
 
-def make_agent(config):
+def make_agent(data, config):
     """Our agent with a file's sizes, flags and noise rule."""
     entries = {
         k: spaces.Box(0, 255, shape, np.uint8)
@@ -105,12 +105,11 @@ def make_agent(config):
         else spaces.Box(-np.inf, np.inf, shape, np.float32)
         for k, (dtype, shape) in config["obs"].items()
     }
-    (act,) = config["act"].values()
-    if "dim" in act:
-        action_space: spaces.Space = spaces.Box(-1, 1, (act["dim"],), np.float32)
-    else:
-        (classes,) = (v for v in act.values() if isinstance(v, int))
-        action_space = spaces.Discrete(classes)
+    classes = discrete_classes(data)
+    action_space: spaces.Space = spaces.Discrete(max(classes, 1))
+    if not classes:
+        width = data["w/pol/head/action/mean/kernel"].shape[-1]
+        action_space = spaces.Box(-1, 1, (width,), np.float32)
     size = {"batch_size": config["B"], "batch_length": config["T"]}
     ours = updated(
         make_config(config["agent"]),
@@ -131,16 +130,20 @@ def make_agent(config):
     return made
 
 
+def discrete_classes(data) -> int:
+    """Number of discrete actions by the actor's weights; 0 if they are continuous."""
+    name = "w/pol/head/action/logits/kernel"
+    return data[name].shape[-1] if name in data.files else 0
+
+
 def make_batch(data, config):
     """The file's batch in our convention: the action that led to the row."""
     batch = {}
     for key, value in below(data, "batch/").items():
         batch[key.removeprefix("dyn/")] = value
-    (act,) = config["act"].values()
-    action = batch["action"]
-    previous = data["carry/action"][:, None]
-    if "dim" not in act:
-        (classes,) = (v for v in act.values() if isinstance(v, int))
+    action, previous = batch["action"], data["carry/action"][:, None]
+    classes = discrete_classes(data)
+    if classes and action.ndim == 2:
         action, previous = np.eye(classes)[action], np.eye(classes)[previous]
     batch["action"] = np.concatenate([previous, action[:, :-1]], 1).astype("float32")
     if config["replay_context"]:
@@ -157,22 +160,22 @@ def intermediates(rows, data, config, out, batch):
         "imag/deter": np.swapaxes(out["imag"]["states"]["deter"], 0, 1),
         "imag/stoch": np.swapaxes(out["imag"]["states"]["stoch"], 0, 1),
         "imag/act/action": out["imag"]["action"],
-        "prevact/action": batch["action"][:, start:]
-        * (1 - batch["is_first"][:, start:, None]),
+        "prevact/action": batch["action"][:, start:],
     }
     ours |= {f"post/{k}": v for k, v in out["post"].items()}
     ours |= {f"imag/pol/action/{k}": v for k, v in out["imag"]["policy"].items()}
     ours |= {f"imag/{k}": v for k, v in out["imag"].items() if not isinstance(v, dict)}
     ours |= {f"repl/{k}": v for k, v in out["repl"].items()}
-    masked = data["batch/is_first"][:, start : start + config["T"], None]
+    keep = 1 - data["batch/is_first"][:, start : start + config["T"]]
     for key, theirs in below(data, "dbg/").items():
         if key.startswith(("loss/", "writeback/")):
             continue
         value = ours[key]
         if key.endswith(("act/action", "prevact/action")) and theirs.ndim < value.ndim:
             value = value.argmax(-1)
-        if key == "prevact/action" and theirs.ndim == value.ndim:
-            theirs = theirs * (1 - masked)
+        if key == "prevact/action":
+            # Where an episode begins it is not used.
+            value, theirs = ((x.T * keep.T).T for x in (value, theirs))
         if key == "imag/pol/action/logits":
             # A softmax does not see a common shift of its logits.
             value, theirs = (x - x.mean(-1, keepdims=True) for x in (value, theirs))
