@@ -9,6 +9,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from dreamer_tf import checkpoint, logdir
 from dreamer_tf.agent import Progress, load_agent, make_agent, version_module
 from dreamer_tf.config import RunConfig
-from dreamer_tf.envs import Remote, episode_seed, make_env, make_envs
+from dreamer_tf.envs import Remote, episode_seed, gl, make_env, make_envs
 from dreamer_tf.logs import Episode, Logs, Means, Terminal, append_scores
 
 # Series of episodes, each with seeds of its own.
@@ -263,6 +264,8 @@ def train(
         stack.enter_context(logdir.locked(Path(run.logdir)))
         logdir.check(run, config, terminal.say)
         parts = (make_parts or build)(run, config)
+        if run.obs != "proprio" and os.environ.get("MUJOCO_GL"):
+            terminal.say(gl.choose()[1])  # made when the environments were built
         stack.callback(parts.envs.close)
         # Only now: settings that cannot be built leave nothing behind.
         logdir.write(run, config, list(command), terminal.say)

@@ -62,6 +62,9 @@ def probe(name: str, timeout: float = 120) -> str:
     return reason
 
 
+_reasons: dict[str, str] = {}  # of what this process has chosen, by name
+
+
 def choose() -> tuple[str, str]:
     """Makes sure that this process can render; called before the first picture.
 
@@ -81,7 +84,8 @@ def choose() -> tuple[str, str]:
             f"it, or set it to one of {', '.join(CANDIDATES)}."
         )
     if chosen:
-        sentence = f"MUJOCO_GL={chosen}, as the environment says."
+        asked = f"MUJOCO_GL={chosen}, as the environment says."
+        sentence = _reasons.get(chosen, asked)
     else:
         failures: dict[str, str] = {}
         for name in CANDIDATES:
@@ -96,6 +100,7 @@ def choose() -> tuple[str, str]:
         os.environ["MUJOCO_GL"] = chosen
         sentence = f"MUJOCO_GL={chosen}, the first that rendered a test picture"
         sentence += f" ({reasons})." if reasons else "."
+        _reasons[chosen] = sentence
     _switch_dm_control()
     return chosen, sentence
 
