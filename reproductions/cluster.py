@@ -42,14 +42,14 @@ class Cluster:
             ) from None
         self._ray, self._workers = ray, workers
         self._needs = {"CPU": cpus, "GPU": gpus}
-        if not ray.is_initialized():
-            try:
-                ray.init(address or "local", log_to_driver=False)
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                raise UserError(
-                    f"--ray_address={address} is no cluster that answers "
-                    f"({str(error).splitlines()[0]})."
-                ) from None
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "WARNING"}
+        try:
+            ray.init(address or "local", **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"--ray_address={address} is no cluster that answers "
+                f"({str(error).splitlines()[0]})."
+            ) from None
         if not self.slots():
             raise UserError(
                 f"--cpus={cpus:g} and --gpus={gpus:g} are more than any machine of the "

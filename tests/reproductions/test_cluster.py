@@ -22,6 +22,12 @@ def test_a_missing_ray_is_one_sentence(monkeypatch):
         cluster.Cluster("", 1, 0, 2, None)
 
 
+def test_no_cluster_at_the_address():
+    pytest.importorskip("ray", reason="needs requirements-cluster.txt")
+    with pytest.raises(UserError, match=r"--ray_address=auto is no cluster that ans"):
+        cluster.Cluster("auto", 1, 0, 2, None)
+
+
 @pytest.fixture
 def two_nodes():
     """A cluster with one CPU on each of two nodes, both on this machine."""
@@ -31,7 +37,6 @@ def two_nodes():
     # The head has no CPU: it holds the driver and survives.
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     nodes = [made.add_node(num_cpus=1) for _ in range(2)]
-    ray.init(address=made.address, log_to_driver=False)
     yield made, nodes
     ray.shutdown()
     made.shutdown()
@@ -40,7 +45,7 @@ def two_nodes():
 def test_a_node_is_lost(two_nodes, tmp_path):
     made, nodes = two_nodes
     out, other = tmp_path / "ray", tmp_path / "local"
-    launcher = cluster.Cluster("", 1, 0, 2, None)
+    launcher = cluster.Cluster(made.address, 1, 0, 2, None)
     assert launcher.slots() == 2
     board = grid.Board(2, io.StringIO())
 
@@ -64,7 +69,8 @@ def test_a_node_is_lost(two_nodes, tmp_path):
 
 
 def test_mistakes_are_not_retried_and_stop_ends_runs(two_nodes, tmp_path):
-    launcher = cluster.Cluster("", 0.5, 0, 2, 3)
+    made, _ = two_nodes
+    launcher = cluster.Cluster(made.address, 0.5, 0, 2, 3)
     assert launcher.slots() == 3
     wrong, slow = cells(["v3"])
     (wrong.path(tmp_path) / "thesis").mkdir(parents=True)
@@ -80,5 +86,6 @@ def test_mistakes_are_not_retried_and_stop_ends_runs(two_nodes, tmp_path):
     assert not any(map(alive, pids(tmp_path)))
     assert not grid.is_done(slow, tmp_path)
 
+    launcher._ray.shutdown()
     with pytest.raises(UserError, match=r"--cpus=2 and --gpus=0 are more than any"):
-        cluster.Cluster("", 2, 0, 2, None)
+        cluster.Cluster(made.address, 2, 0, 2, None)
