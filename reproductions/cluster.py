@@ -6,6 +6,7 @@ last checkpoint.
 """
 
 import os
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,9 @@ class Cluster:
         self._needs = {"CPU": cpus, "GPU": gpus}
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "WARNING"}
         try:
+            _knock(address)
             ray.init(address or "local", **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"--ray_address={address} is no cluster that answers "
                 f"({str(error).splitlines()[0]})."
@@ -93,6 +95,13 @@ class Cluster:
             self._ray.cancel(job, force=True)  # a run dies with its worker
         if jobs:
             self._ray.wait(jobs, num_returns=len(jobs), timeout=10)
+
+
+def _knock(address: str) -> None:
+    """OSError if nobody listens at HOST:PORT, which Ray takes minutes to find out."""
+    host, _, port = address.partition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), 10).close()
 
 
 def _runner(root: str):

@@ -615,8 +615,8 @@ def _main(benchmark: str, doc: str, argv: Sequence[str]) -> int:
         f.protocol,
         parse_steps(f.steps),
     )
-    if not cells:
-        raise UserError("--versions, --tasks and --seeds must each name at least one.")
+    if not (f.tasks and cells):
+        raise UserError("--versions and --tasks must each name at least one.")
     out = Path(f.out).absolute()
     if f.dry_run:
         print(plan(cells, out))
@@ -632,11 +632,13 @@ def _main(benchmark: str, doc: str, argv: Sequence[str]) -> int:
     finally:
         board.close()
     finished = [cell for cell, status in grid.items() if status.state == DONE]
-    if finished:
-        print("\n" + tell(finished, out))
     failed = failures(grid, out)
-    if failed:
-        print(f"\n{failed}", file=sys.stderr)
+    try:
+        if finished:
+            print("\n" + tell(finished, out))
+    finally:
+        if failed:
+            print(f"\n{failed}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -22,10 +22,11 @@ def test_a_missing_ray_is_one_sentence(monkeypatch):
         cluster.Cluster("", 1, 0, 2, None)
 
 
-def test_no_cluster_at_the_address():
+@pytest.mark.parametrize("address", ["auto", "localhost:1"])
+def test_no_cluster_at_the_address(address):
     pytest.importorskip("ray", reason="needs requirements-cluster.txt")
-    with pytest.raises(UserError, match=r"--ray_address=auto is no cluster that ans"):
-        cluster.Cluster("auto", 1, 0, 2, None)
+    with pytest.raises(UserError, match=f"--ray_address={address} is no cluster that"):
+        cluster.Cluster(address, 1, 0, 2, None)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The grid, with a stand-in for run.py that leaves the same files."""
 
+import contextlib
 import io
 import os
 import signal
@@ -180,6 +181,26 @@ def test_a_directory_that_another_process_holds_is_waited_for(tmp_path, monkeypa
     assert f"elsewhere: process {os.getpid()} has it" in stream.getvalue()
     result, _ = run(tmp_path, chosen)
     assert result[chosen[0]].state == grid.DONE
+
+
+def test_another_launcher_is_faster(tmp_path, monkeypatch):
+    """The directory is free when looked at and taken when the run starts."""
+    monkeypatch.setattr(grid, "LOOK_AGAIN", 0.1)
+    chosen = cells(["v3"], seeds=[0])
+    with contextlib.ExitStack() as lock:
+        lock.enter_context(logdir.locked(chosen[0].path(tmp_path)))
+        first = iter([None, None])  # at the start of the grid, and of the cell
+        real = logdir.holder
+        monkeypatch.setattr(logdir, "holder", lambda path: next(first, real(path)))
+
+        def show(state, slots):
+            if state[chosen[0]].state == grid.ELSEWHERE:
+                lock.close()
+
+        command = standin.command()
+        result = grid.run(chosen, tmp_path, grid.Local(1), 0, show, command, pause=0.05)
+    assert result[chosen[0]].state == grid.DONE
+    assert chosen[0].log(tmp_path).read_text().count("$ ") == 2
 
 
 def test_two_grids_share_the_work(tmp_path, finished, monkeypatch):
@@ -420,7 +441,8 @@ def test_dry_run(finished, capsys, monkeypatch):
         ("--seeds=1,1", "--seeds=1,1 must be a count"),
         ("--steps=lots", "--steps=lots must be a whole number of frames above 0."),
         ("--steps=0.5", "--steps=0.5 must be a whole number"),
-        ("--versions=", "--versions, --tasks and --seeds must each name at least one."),
+        ("--versions=", "--versions and --tasks must each name at least one."),
+        ("--tasks=", "--versions and --tasks must each name at least one."),
         ("--workers=0", "--workers=0: 0 is not a positive integer"),
         ("--cpus=2", "--cpus is for --launcher=ray, which was not given."),
         ("--stepz=5", "Unknown command line flag 'stepz'. Did you mean: steps ?"),
