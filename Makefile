@@ -2,15 +2,22 @@ PYTHON ?= python3.11
 # Software rendering and TensorFlow both start many threads; tests share few cores.
 JOBS ?= 2
 
-.PHONY: env env-jax reproduce test test-all test-jax test-all-jax lint
+.PHONY: env env-jax env-cluster reproduce test test-all test-jax test-all-jax
+.PHONY: test-cluster lint
 
 env: .venv/.complete
 env-jax: .venv-jax/.complete
+env-cluster: .venv/.complete-cluster
 
 .venv/.complete: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
 	  -r requirements.txt -r requirements-dev.txt
+	touch $@
+
+.venv/.complete-cluster: .venv/.complete requirements-cluster.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r requirements.txt -r requirements-cluster.txt
 	touch $@
 
 .venv-jax/.complete: requirements-jax.txt requirements-dev.txt
@@ -46,3 +53,7 @@ test-jax: env-jax
 test-all-jax: env-jax
 	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest -q -n $(JOBS) \
 	  tests/test_parity.py tests/test_v1.py tests/test_v2.py tests/test_v3.py
+
+# A real Ray cluster of two nodes on this machine, one of which is lost.
+test-cluster: env-cluster
+	.venv/bin/python -m pytest -q tests/reproductions/test_cluster.py

@@ -56,6 +56,23 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def holder(path: Path) -> str | None:
+    """The process that holds a run's directory; None if it is free.
+
+    A process that starts in this very moment may find the directory taken.
+    """
+    try:
+        file = open(path / LOCK)  # noqa: SIM115
+    except OSError:
+        return None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read().strip()
+    return None
+
+
 def check(
     run: configs.RunConfig, agent: Any, say: Callable[[str], None] = print
 ) -> None:

@@ -253,7 +253,7 @@ class Terminal:
             f"{rates['machine/memory_gb']:.2f} GB",
         ]
         if speed:
-            parts.append(f"{_duration((self._steps - frames) / speed)} left")
+            parts.append(f"{duration((self._steps - frames) / speed)} left")
         if self._live:
             self._live.update("  ".join(parts), refresh=True)
         else:
@@ -288,7 +288,8 @@ def memory() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1000
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """As people say it: 40 s, 5 min, 3 h 05 min."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes, hours = int(seconds // 60) % 60, int(seconds // 3600)

@@ -307,11 +307,21 @@ def report(options: Any, protocols: Mapping[str, Any] | None = None) -> str:
             [_frames(b) for b in options.budgets],
             manifests,
         )
-    path = write(groups, options.out, options.resamples, options.seed)
+    return publish(groups, options.out, options.resamples, options.seed)
+
+
+def publish(
+    groups: Sequence[tables.Group],
+    out: str | Path,
+    resamples: int = stats.RESAMPLES,
+    seed: int = 0,
+) -> str:
+    """Writes the report; returns the aggregates and the page's path to print."""
+    path = write(groups, out, resamples, seed)
     lines = []
     for group in groups:
         budget = group.budgets[-1]
-        table = readable(tables.aggregate_table(group, budget, options.resamples))
+        table = readable(tables.aggregate_table(group, budget, resamples))
         lines.append(f"{group.title}, {plots.frames_label(budget)} frames")
         lines.append(table.to_string(index=False) + "\n")
     if not groups:

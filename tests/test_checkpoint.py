@@ -58,6 +58,16 @@ def test_the_newest_two_are_kept(tmp_path):
     assert checkpoint.read(store.latest(), "a") == 5
 
 
+def test_saved_frames(tmp_path):
+    store = Checkpoints(tmp_path)
+    assert checkpoint.saved_frames(tmp_path / "none") == 0
+    store.save(10, {"a": 1})
+    path = store.save(20, {"a": 1})
+    assert checkpoint.saved_frames(tmp_path) == 20
+    (path / "a.json").write_text("")  # cut off
+    assert checkpoint.saved_frames(tmp_path) == 10
+
+
 def test_nothing_saved(tmp_path):
     assert Checkpoints(tmp_path / "missing").latest() is None
     with pytest.raises(UserError, match=r"no checkpoint in .* yet"):
