@@ -703,15 +703,20 @@ def make_launcher(f: flags.FlagValues) -> Launcher:
     return Local(f.workers or 1)
 
 
-def tell(cells: Iterable[Cell], out: Path) -> str:
-    """Collects finished runs into OUT/runs, writes OUT/report; the text to print."""
-    lines = []
+def gather(cells: Iterable[Cell], out: Path) -> tuple[list[tables.Group], list[str]]:
+    """Collects finished runs into OUT/runs; what to report, and what was left out."""
+    left_out = []
     for cell in cells:
         try:
             collect.collect([cell.path(out)], out / "runs")
         except UserError as error:  # a longer run that has not ended
-            lines.append(str(error))
+            left_out.append(str(error))
     points, manifests = scores.read_runs(out / "runs")
     protocols = tables.suite_protocols()
-    groups = tables.make_groups(points, protocols, manifests=manifests)
-    return "\n".join([*lines, report.publish(groups, out / "report")])
+    return tables.make_groups(points, protocols, manifests=manifests), left_out
+
+
+def tell(cells: Iterable[Cell], out: Path) -> str:
+    """Writes OUT/report about finished runs; the text to print."""
+    groups, left_out = gather(cells, out)
+    return "\n".join([*left_out, report.publish(groups, out / "report")])

@@ -1,96 +1,105 @@
-"""`make reproduce`: trains the versions for a few minutes and compares.
+"""`make reproduce`: trains the three versions for a few minutes and compares.
 
-    python -m reproductions.lite [--versions=v3] [--task=cartpole_swingup]
-        [--steps=50000] [--seeds=1] [--out=logs/reproduce]
+    python -m reproductions.lite [--versions=v1,v2,v3] [--task=cartpole_swingup]
+        [--steps=25000] [--seeds=1] [--workers=2] [--out=logs/reproduce]
 
-Each run is a directory below --out; the same command goes on with those that are
-not finished. At the end it plays ten evaluation episodes with every agent, prints
-the table, and writes it to table.csv and table.md beside the runs.
+A small grid (`grid.py`) under the protocol lite: the same command goes on with what
+is not finished. At the end it plays ten evaluation episodes with every agent, prints
+the table, and writes it to table.csv and table.md beside the runs, with an HTML page.
 """
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 from absl import app, flags
 
 from dreamer_tf.errors import UserError
-from reproductions import report, tasks
+from reproductions import grid, report, scores, tables, tasks
 
-ROOT = Path(__file__).parent.parent
 PROTOCOL, BENCHMARK, EPISODES = "lite", "dmc_proprio", 10
 
-flags.DEFINE_list("versions", ["v3"], "which Dreamers to train")
+flags.DEFINE_list("versions", list(tasks.VERSIONS), "which Dreamers to train")
 flags.DEFINE_string("task", "cartpole_swingup", "DeepMind Control task")
 flags.DEFINE_integer("steps", 25_000, "budget in environment frames", 1000)
 flags.DEFINE_integer("seeds", 1, "runs per version, seeds 0, 1, ...", 1)
+flags.DEFINE_integer("workers", 2, "runs at a time, which share the cores", 1)
 flags.DEFINE_string("out", "logs/reproduce", "directory of runs and table")
 
 
-def run(version: str, task: str, seed: int, steps: int, out: Path) -> Path:
-    """Trains one agent and evaluates it; returns the run's directory."""
-    path = out / f"{version}-{task}-{seed}"
-    train = ["train", f"--version={version}", f"--benchmark={BENCHMARK}"]
-    train += [f"--protocol={PROTOCOL}", f"--task={task}", f"--seed={seed}"]
-    _call([*train, f"--steps={steps}", f"--logdir={path}"])
-    if not evaluated(path):
-        _call(["evaluate", f"--logdir={path}", f"--episodes={EPISODES}"])
-    return path
+def evaluate(cell: grid.Cell, out: Path) -> list[float]:
+    """Returns of ten episodes with the final agent, played once per run."""
+    path = cell.path(out)
+    if not (found := evaluated(path)):
+        command = [sys.executable, str(grid.ROOT / "run.py"), "evaluate"]
+        command += [f"--logdir={path}", f"--episodes={EPISODES}"]
+        with open(cell.log(out), "a") as log:
+            done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT)
+        if done.returncode:
+            raise UserError(
+                f"The evaluation of {cell} failed: "
+                f"{grid.last_sentence(cell.log(out))} (see {cell.log(out)})"
+            )
+        found = evaluated(path)
+    return found
 
 
 def evaluated(path: Path) -> list[float]:
     """Scores of the evaluation after training, empty if it was not made."""
-    scores = pd.read_csv(path / "scores.csv")
-    last = scores[(scores.kind == "eval_cmd") & (scores.frames == scores.frames.max())]
+    table = pd.read_csv(path / "scores.csv")
+    last = table[(table.kind == "eval_cmd") & (table.frames == table.frames.max())]
     return last.score.tolist()
 
 
-def table(paths: dict[str, list[Path]], steps: int) -> pd.DataFrame:
+def comparison(cells: Sequence[grid.Cell], out: Path, steps: int) -> pd.DataFrame:
     """The suite's summary with the evaluation after training as a further column."""
-    result = report.summary_table([p for ps in paths.values() for p in ps], steps)
-    after = {
-        v: pd.Series([s for p in ps for s in evaluated(p)]).mean()
-        for v, ps in paths.items()
-    }
+    result = tables.summary_table([cell.path(out) for cell in cells], steps)
+    after: dict[str, list[float]] = {}
+    for cell in cells:
+        after.setdefault(cell.version, []).extend(evaluate(cell, out))
+    means = {version: pd.Series(found).mean() for version, found in after.items()}
     place = result.columns.get_loc("seeds")
-    result.insert(place, "evaluated", result.version.map(after))
+    result.insert(place, "evaluated", result.version.map(means))
     return result
-
-
-def _call(arguments: list[str]) -> None:
-    done = subprocess.run([sys.executable, str(ROOT / "run.py"), *arguments])
-    if done.returncode:
-        raise UserError(
-            f"run.py {arguments[0]} ended with exit code {done.returncode}; what it "
-            "says stands above, and the same command goes on from there."
-        )
 
 
 def main(argv: list[str]) -> int:
     if len(argv) > 1:
         raise UserError(f"'{argv[1]}' is not a flag: write --name=value.")
     f = flags.FLAGS
-    for version in f.versions:
-        if version not in tasks.VERSIONS:
-            raise UserError(
-                f"--versions has '{version}'; choose from {', '.join(tasks.VERSIONS)}."
-            )
-    out = Path(f.out)
-    paths = {
-        version: [run(version, f.task, seed, f.steps, out) for seed in range(f.seeds)]
-        for version in f.versions
-    }
-    result = table(paths, f.steps)
+    seeds = range(f.seeds)
+    cells = grid.make_cells(BENCHMARK, f.versions, [f.task], seeds, PROTOCOL, f.steps)
+    out = Path(f.out).absolute()
+    board = grid.Board(retries=0)
+    try:
+        ended = grid.run(cells, out, grid.Local(f.workers), 0, board.show)
+    finally:
+        board.close()
+    if failed := grid.failures(ended, out):
+        print(f"\n{failed}", file=sys.stderr)
+        return 1
+    print(f"\nPlaying {EPISODES} episodes with each agent.", flush=True)
+    result = comparison(cells, out, f.steps)
     shown = result.round(1)
+    kinds = ", ".join(
+        f"{tables.name_of(v)} {'evaluation' if k == 'eval' else 'training'}"
+        for v, k in scores.KINDS.items()
+        if v in f.versions
+    )
     note = (
-        f"score: returns as in the papers' tables (V1: evaluation episodes, V2 and "
-        f"V3: training episodes); evaluated: mean of {EPISODES} episodes with the "
-        f"final agent. {result.attrs['footnote']}"
+        f"score: mean return of the last 4% of {f.steps:,} frames, over the episodes "
+        f"that the papers report ({kinds}); evaluated: mean of {EPISODES} episodes "
+        f"with the final agent. {f.steps:,} frames are what fits into 20 minutes for "
+        f"three versions on two cores. {result.attrs['footnote']}"
     )
     result.to_csv(out / "table.csv", index=False)
     (out / "table.md").write_text(f"{shown.to_markdown(index=False)}\n\n{note}\n")
-    print(f"\n{shown.to_string(index=False)}\n\n{note}\n\nWritten: {out}/table.md")
+    groups, _ = grid.gather(cells, out)
+    page = report.write(groups, out / "report")
+    print(f"\n{shown.to_string(index=False)}\n\n{note}\n")
+    print(f"Table: {out}/table.md\nPage:  {page}")
     return 0
 
 
@@ -100,6 +109,9 @@ def _main(argv: list[str]) -> int:
     except UserError as error:
         print(f"reproductions.lite: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on.", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":
