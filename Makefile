@@ -26,7 +26,7 @@ env-cluster: .venv/.complete-cluster
 	  -r requirements-jax.txt -r requirements-dev.txt
 	touch $@
 
-# Trains DreamerV3 for a few minutes and compares with the published scores.
+# Trains all versions for a few minutes and compares with the published scores.
 reproduce: env
 	.venv/bin/python -m reproductions.lite
 
@@ -41,7 +41,7 @@ test: lint
 	.venv/bin/python -m pytest -q -n $(JOBS) -m "not slow" tests/envs
 	.venv/bin/python -m pytest -q -n $(JOBS) -m "not slow" --ignore tests/envs
 
-test-all: lint
+test-all: lint env-cluster
 	.venv/bin/python -m pytest -q -n $(JOBS) tests/envs
 	.venv/bin/python -m pytest -q -n $(JOBS) --ignore tests/envs
 

@@ -140,7 +140,7 @@ _AGENT: dict[tuple, dict[str, Any]] = {
         "every_rank": True,
         "rssm.deter": 128,
         "rssm.hidden": 64,
-        "rssm.stoch": 16,
+        "rssm.stoch": 32,
         "rssm.discrete": 8,
         "encoder.mlp_layers": (64, 64),
         "encoder.cnn_depth": 8,
@@ -161,8 +161,9 @@ _AGENT: dict[tuple, dict[str, Any]] = {
         "prefill": 500,
         "train_every": 2,
         "model_opt.lr": 1e-3,
-        "actor_opt.lr": 3e-5,
+        "actor_opt.lr": 5e-5,
         "critic_opt.lr": 1e-3,
+        "slow_target_update": 25,
     },
     # Vectors hold fewer nats than the free ones, with which nothing would train the
     # prior: there the KL counts from the first on, but for less.

@@ -10,6 +10,7 @@ the table, and writes it to table.csv and table.md beside the runs, with an HTML
 
 import subprocess
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,12 +22,16 @@ from reproductions import grid, report, scores, tables, tasks
 
 PROTOCOL, BENCHMARK, EPISODES = "lite", "dmc_proprio", 10
 
-flags.DEFINE_list("versions", list(tasks.VERSIONS), "which Dreamers to train")
-flags.DEFINE_string("task", "cartpole_swingup", "DeepMind Control task")
-flags.DEFINE_integer("steps", 25_000, "budget in environment frames", 1000)
-flags.DEFINE_integer("seeds", 1, "runs per version, seeds 0, 1, ...", 1)
-flags.DEFINE_integer("workers", 2, "runs at a time, which share the cores", 1)
-flags.DEFINE_string("out", "logs/reproduce", "directory of runs and table")
+
+def define_flags() -> None:
+    """Called by this file as a script only: other scripts have flags of the same
+    names."""
+    flags.DEFINE_list("versions", list(tasks.VERSIONS), "which Dreamers to train")
+    flags.DEFINE_string("task", "cartpole_swingup", "DeepMind Control task")
+    flags.DEFINE_integer("steps", 25_000, "budget in environment frames", 1000)
+    flags.DEFINE_integer("seeds", 1, "runs per version, seeds 0, 1, ...", 1)
+    flags.DEFINE_integer("workers", 2, "runs at a time, which share the cores", 1)
+    flags.DEFINE_string("out", "logs/reproduce", "directory of runs and table")
 
 
 def evaluate(cell: grid.Cell, out: Path) -> list[float]:
@@ -65,54 +70,57 @@ def comparison(cells: Sequence[grid.Cell], out: Path, steps: int) -> pd.DataFram
     return result
 
 
-def main(argv: list[str]) -> int:
-    if len(argv) > 1:
-        raise UserError(f"'{argv[1]}' is not a flag: write --name=value.")
-    f = flags.FLAGS
-    seeds = range(f.seeds)
-    cells = grid.make_cells(BENCHMARK, f.versions, [f.task], seeds, PROTOCOL, f.steps)
-    out = Path(f.out).absolute()
+def reproduce(
+    versions: Sequence[str], task: str, steps: int, seeds: int, workers: int, out: Path
+) -> int:
+    """Trains, evaluates, writes and prints; returns the exit code."""
+    cells = grid.make_cells(BENCHMARK, versions, [task], range(seeds), PROTOCOL, steps)
     board = grid.Board(retries=0)
     try:
-        ended = grid.run(cells, out, grid.Local(f.workers), 0, board.show)
+        ended = grid.run(cells, out, grid.Local(workers), 0, board.show)
     finally:
         board.close()
     if failed := grid.failures(ended, out):
         print(f"\n{failed}", file=sys.stderr)
         return 1
     print(f"\nPlaying {EPISODES} episodes with each agent.", flush=True)
-    result = comparison(cells, out, f.steps)
+    result = comparison(cells, out, steps)
     shown = result.round(1)
     kinds = ", ".join(
         f"{tables.name_of(v)} {'evaluation' if k == 'eval' else 'training'}"
         for v, k in scores.KINDS.items()
-        if v in f.versions
+        if v in versions
     )
     note = (
-        f"score: mean return of the last 4% of {f.steps:,} frames, over the episodes "
+        f"score: mean return of the last 4% of {steps:,} frames, over the episodes "
         f"that the papers report ({kinds}); evaluated: mean of {EPISODES} episodes "
-        f"with the final agent. {f.steps:,} frames are what fits into 20 minutes for "
-        f"three versions on two cores. {result.attrs['footnote']}"
+        f"with the final agent. The budget is small so that three versions take less "
+        f"than 20 minutes on two cores. {result.attrs['footnote']}"
     )
     result.to_csv(out / "table.csv", index=False)
     (out / "table.md").write_text(f"{shown.to_markdown(index=False)}\n\n{note}\n")
     groups, _ = grid.gather(cells, out)
     page = report.write(groups, out / "report")
-    print(f"\n{shown.to_string(index=False)}\n\n{note}\n")
+    print(f"\n{shown.to_string(index=False)}\n\n{textwrap.fill(note, 88)}\n")
     print(f"Table: {out}/table.md\nPage:  {page}")
     return 0
 
 
-def _main(argv: list[str]) -> int:
+def main(argv: list[str]) -> int:
     try:
-        return main(argv)
+        if len(argv) > 1:
+            raise UserError(f"'{argv[1]}' is not a flag: write --name=value.")
+        f = flags.FLAGS
+        out = Path(f.out).absolute()
+        return reproduce(f.versions, f.task, f.steps, f.seeds, f.workers, out)
     except UserError as error:
         print(f"reproductions.lite: {error}", file=sys.stderr)
-        return 2
+        return grid.USER_ERROR
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on.", file=sys.stderr)
         return 130
 
 
 if __name__ == "__main__":
-    app.run(_main)
+    define_flags()
+    app.run(main)
