@@ -17,7 +17,8 @@ import pandas as pd
 HERE = Path(__file__).parent
 NONE = "–"  # noqa: RUF001
 VERDICTS = ("reproduced", "above", "below", "too few seeds", "nothing published")
-ABSENT = ("not finished", "not run")
+NOT_RUN = "not run"
+ABSENT = ("not finished", NOT_RUN)
 CLASSES = {v: v.replace(" ", "-") for v in (*VERDICTS, *ABSENT)}
 
 
@@ -62,6 +63,11 @@ def render(sections: Sequence[Section], references: Sequence[Reference]) -> str:
         f'style="--c:{color}">{_e(name)}</button>'
         for v, (name, color) in sorted(versions.items())
     )
+    if any((s.cells.verdict == NOT_RUN).any() for s in sections):
+        chips += (
+            '<button class="chip" data-toggle="absent" aria-pressed="true" '
+            f'style="--c:var(--line)">{NOT_RUN}</button>'
+        )
     links = "".join(f'<a href="#{s.key}">{_e(s.title)}</a>' for s in sections)
     body = "".join(_section(s) for s in sections)
     lead = (
@@ -334,7 +340,11 @@ def _key(section: Section) -> str:
 
 def _data(row: Mapping[str, Any], task: str = "") -> str:
     name = f'data-task="{_e(task)}" ' if task else ""
-    return f'{name}data-version="{_e(row["version"])}" data-budget="{row["budget"]}"'
+    absent = 'data-absent="1" ' if row.get("verdict") == NOT_RUN else ""
+    return (
+        f'{name}{absent}data-version="{_e(row["version"])}" '
+        f'data-budget="{row["budget"]}"'
+    )
 
 
 def _version(row: Mapping[str, Any], section: Section) -> str:

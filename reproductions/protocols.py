@@ -81,8 +81,8 @@ PROTOCOLS = {
         Protocol(
             "lite",
             "this suite, for two CPU cores",
-            "scores are returns of training episodes and of the evaluation after "
-            "training, as the table says",
+            "scores as in the papers: V1 evaluation episodes, V2 and V3 returns of "
+            "training episodes",
             False,
         ),
     )

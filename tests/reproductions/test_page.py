@@ -121,3 +121,19 @@ def test_everything_is_shown_at_first(page, chromium):
     dom = chromium("--dump-dom", page.as_uri())
     assert re.search(r'id="count"[^>]*>54 of 54 rows<', dom)  # 18 x 2 and 18 x 1
     assert 'aria-sort="ascending"' in dom
+
+
+@needs_chromium
+def test_what_was_not_run_comes_last_and_can_be_hidden(page, chromium):
+    def verdicts(address):
+        dom = chromium("--dump-dom", page.as_uri() + address)
+        table = dom[dom.index('id="dmc_proprio_arxiv_v2"') :]
+        table = table[table.index("<tbody>") : table.index("</tbody>")]
+        rows = re.findall(r"<tr ([^>]*)>(.*?)</tr>", table, re.S)
+        rows = [(tag, c) for tag, c in rows if 'data-budget="500000"' in tag]
+        return ["not run" in cells for tag, cells in rows if "hidden" not in tag]
+
+    every = verdicts("#sort=task")
+    assert any(every) and not all(every)
+    assert every == sorted(every)
+    assert verdicts("#off=absent") == [False] * every.count(False)
