@@ -33,6 +33,7 @@ WAITING, RUNNING, ELSEWHERE = "waiting", "running", "elsewhere"
 DONE, FAILED = "done", "failed"
 USER_ERROR = 2  # exit code of run.py: a retry would say the same
 RECENT = 5  # episodes of which the table shows the mean
+MINUTE = 60.0  # seconds between totals where lines are printed
 LOOK_AGAIN = 5.0  # seconds between looks at a directory that another process holds
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
@@ -386,7 +387,7 @@ def _cells(count: int) -> str:
 
 
 class Board:
-    """A table that stays up to date; lines for changes when nobody watches.
+    """A table that stays up to date; lines for changes where there is no terminal.
 
     Args:
       retries: for the words on a crash.
@@ -396,6 +397,7 @@ class Board:
     def __init__(self, retries: int, stream: TextIO | None = None):
         self._retries, self._stream = retries, stream or sys.stdout
         self._shown: dict[Cell, tuple[str, int]] = {}
+        self._next_totals = 0.0
         self._live: Any = None
         if self._stream.isatty():
             from rich.console import Console
@@ -410,7 +412,8 @@ class Board:
             height = self._live.console.height
             self._live.update(table(grid, slots, height), refresh=True)
             return
-        if not self._shown:
+        if time.monotonic() >= self._next_totals:
+            self._next_totals = time.monotonic() + MINUTE
             print(totals(grid, slots), file=self._stream, flush=True)
         for cell, status in grid.items():
             now = (status.state, status.crashes)
