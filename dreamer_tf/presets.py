@@ -173,6 +173,7 @@ _AGENT: dict[tuple, dict[str, Any]] = {
     ("v1", "toy", "lite"): {
         "free_nats": 0.0,
         "kl_scale": 0.02,
+        "actor_lr": 1e-5,
         "prefill": 500,
         "train_every": 250,
     },
