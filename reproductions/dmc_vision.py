@@ -4,7 +4,7 @@
 
 Each run is a directory below --out (default logs/dmc_vision); the same command goes
 on with what is not finished, and ends with the report of what is. --dry_run lists
-runs, updates, memory and time first.
+runs, updates and the memory of replay first.
 
 Published at the end of the budget, mean and median over tasks, recomputed from the
 authors' score files:
@@ -13,7 +13,7 @@ authors' score files:
     V2 (paper)      2M frames     787   846
     V3 (arxiv_v2)   1M frames     786   861
 
-Wall time and memory of a run: see --dry_run. Images need OpenGL (see the README).
+Runs at these sizes have not been timed yet. Images need OpenGL (see the README).
 """
 
 import sys
