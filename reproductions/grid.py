@@ -37,9 +37,15 @@ MINUTE = 60.0  # seconds between totals where lines are printed
 LOOK_AGAIN = 5.0  # seconds between looks at a directory that another process holds
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
+_LITE = "one core of an AMD EPYC, no GPU, the fastest run of results/runs/lite"
+
 # (version, benchmark, protocol) -> seconds per update, acting included, and where
 # they were measured. What is not here is printed as not measured.
-SECONDS_PER_UPDATE: dict[tuple[str, str, str], tuple[float, str]] = {}
+SECONDS_PER_UPDATE: dict[tuple[str, str, str], tuple[float, str]] = {
+    ("v1", "dmc_proprio", "lite"): (0.10, f"{_LITE}/v1"),
+    ("v2", "dmc_proprio", "lite"): (0.16, f"{_LITE}/v2, with other work besides"),
+    ("v3", "dmc_proprio", "lite"): (0.065, f"{_LITE}/v3"),
+}
 
 
 # --- Cells ------------------------------------------------------------------
