@@ -85,7 +85,8 @@ def reproduce(
         return 1
     print(f"\nPlaying {EPISODES} episodes with each agent.", flush=True)
     result = comparison(cells, out, steps)
-    shown = result.round(1)
+    shown = result.round(1).astype(object).where(result.notna(), "-")
+    shown.loc[shown.published == "-", "published_frames"] = "-"
     kinds = ", ".join(
         f"{tables.name_of(v)} {'evaluation' if k == 'eval' else 'training'}"
         for v, k in scores.KINDS.items()
