@@ -1,4 +1,4 @@
-"""A task of our own that is learned in about a minute, for tests and first runs.
+"""A task of our own for tests and first runs, learned from vectors in minutes.
 
 A white point must go to a red target. Both lie anywhere in a square at the start of
 an episode of 50 frames. The action is the velocity of the point: two numbers in
