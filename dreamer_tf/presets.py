@@ -12,7 +12,7 @@ from dreamer_tf.agent import version_module
 from dreamer_tf.config import RunConfig, updated
 from dreamer_tf.errors import UserError
 
-BENCHMARKS = ("dmc_proprio", "dmc_vision", "gym", "toy")
+BENCHMARKS = ("dmc_proprio", "dmc_vision", "gym", "toy", "toy_vision")
 
 # Which protocols exist for a version; the first is its default.
 PROTOCOLS = {
@@ -71,7 +71,11 @@ _BENCHMARK: dict[str, dict[str, Any]] = {
     "dmc_vision": {"obs": "image", "task": "walker_walk"},
     "gym": {"obs": "proprio", "task": "gym_Pendulum-v1", "repeat": 1},
     "toy": {"obs": "proprio", "task": "toy", "repeat": 1},
+    "toy_vision": {"obs": "image", "task": "toy", "repeat": 1},
 }
+
+_TOY = {"steps": 4_000, "eval_every": 1_000}
+_TOY_IMAGES = {"steps": 6_000, "size": 16}
 
 # Per (version, protocol), then per (version, benchmark, protocol).
 _RUN: dict[tuple, dict[str, Any]] = {
@@ -101,6 +105,13 @@ _RUN: dict[tuple, dict[str, Any]] = {
     ("v3", "arxiv_v2"): {"repeat": 2, "envs": 16, "steps": 1_000_000},
     ("v3", "dmc_proprio", "arxiv_v2"): {"steps": 500_000},
     ("v3", "lite"): {"repeat": 4, "envs": 4, "steps": 50_000},
+    # Episodes have 50 frames.
+    ("v1", "toy", "lite"): _TOY,
+    ("v2", "toy", "lite"): _TOY,
+    ("v3", "toy", "lite"): _TOY,
+    ("v1", "toy_vision", "lite"): _TOY | _TOY_IMAGES,
+    ("v2", "toy_vision", "lite"): _TOY | _TOY_IMAGES,
+    ("v3", "toy_vision", "lite"): _TOY | _TOY_IMAGES,
 }
 
 # For `lite`. Vectors hold fewer nats than the free ones, with which nothing would
@@ -110,7 +121,9 @@ _V2_VECTORS = {"kl.free": 0.0, "loss_scales.kl": 0.02}
 
 # Per (version, benchmark), (version, protocol), (version, benchmark, protocol).
 _AGENT: dict[tuple, dict[str, Any]] = {
+    # Convolutions are faster without XLA on CPUs.
     ("v1", "dmc_vision"): {"jit": False},
+    ("v1", "toy_vision"): {"jit": False},
     # Small enough for two CPU cores; not settings of any paper. The actor is slow: it
     # saturates otherwise before the value model knows anything.
     ("v1", "lite"): {
@@ -139,6 +152,7 @@ _AGENT: dict[tuple, dict[str, Any]] = {
     },
     ("v2", "gym"): {"every_rank": True},
     ("v2", "toy"): {"every_rank": True},
+    ("v2", "toy_vision"): {"every_rank": True, "jit": False},
     ("v2", "lite"): {
         "every_rank": True,
         "rssm.deter": 128,
@@ -170,16 +184,37 @@ _AGENT: dict[tuple, dict[str, Any]] = {
     },
     ("v1", "dmc_proprio", "lite"): _V1_VECTORS,
     ("v1", "gym", "lite"): _V1_VECTORS,
-    # Episodes of 50 frames, a budget of thousands.
     ("v1", "toy", "lite"): _V1_VECTORS
     | {"actor_lr": 1e-5, "prefill": 500, "train_every": 250},
     ("v2", "dmc_proprio", "lite"): _V2_VECTORS,
     ("v2", "gym", "lite"): _V2_VECTORS,
     ("v2", "toy", "lite"): _V2_VECTORS,
+    # Pictures of 16x16 pixels: two stages of convolutions.
+    ("v1", "toy_vision", "lite"): {
+        "enc_kernels": (4, 4),
+        "dec_kernels": (6, 6),
+        "cnn_depth": 16,
+        "free_nats": 0.0,
+        "kl_scale": 0.3,
+        "actor_lr": 1e-5,
+        "prefill": 500,
+        "train_every": 125,
+    },
+    ("v2", "toy_vision", "lite"): {
+        "encoder.cnn_kernels": (4, 4),
+        "decoder.cnn_kernels": (6, 6),
+        "encoder.cnn_depth": 16,
+        "decoder.cnn_depth": 16,
+        "kl.free": 0.0,
+        "loss_scales.kl": 0.3,
+        "train_every": 1,
+    },
+    ("v3", "toy_vision", "lite"): {"train_ratio": 256},
     ("v3", "dmc_proprio"): {"size": "1m", "train_ratio": 1024},
     ("v3", "dmc_vision"): {"train_ratio": 256, "jit": False},
     ("v3", "gym"): {"size": "1m", "train_ratio": 1024},
     ("v3", "toy"): {"size": "1m", "train_ratio": 256},
+    ("v3", "toy_vision"): {"size": "1m", "train_ratio": 256, "jit": False},
     ("v3", "arxiv_v2"): {"size": "12m", "train_ratio": 512},
     # Small enough for two CPU cores; a larger learning rate makes up for the few
     # updates. Not a setting of any paper.

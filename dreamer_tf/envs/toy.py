@@ -1,8 +1,9 @@
-"""A task of our own for tests and first runs, learned from vectors in minutes.
+"""A task of our own for tests and first runs, learned in minutes.
 
-A white point must go to a red target. Both lie anywhere in a square at the start of
-an episode of 50 frames. The action is the velocity of the point: two numbers in
-[-1, 1] (`toy`), or one of nine directions, standing still included (`toy_discrete`).
+A cyan light must go to a red one, so that they make white. Both lie anywhere in a
+square at the start of an episode of 50 frames. The action is the velocity of the cyan
+one: two numbers in [-1, 1] (`toy`), or one of nine directions, standing still included
+(`toy_discrete`).
 
     position' = clip(position + 0.2 velocity, -1, 1)
     reward    = exp(-2 |target - position'|)
@@ -31,7 +32,7 @@ RETURNS = {
 
 
 class Toy(Env):
-    """The point and its target.
+    """The light and its target.
 
     Observations: `position` (2,) and `offset` (2,), which is target - position; or
     `image`, which shows the same.
@@ -80,21 +81,15 @@ class Toy(Env):
         return record
 
     def render(self, size: int | None = None) -> np.ndarray:
-        """Two discs with soft edges, drawn with numpy alone."""
+        """Two glows; wide, so that a change of either place changes every pixel."""
         size = size or self._size
-        pixel = 2.4 / size  # the picture shows [-1.2, 1.2] in both directions
-        axis = (np.arange(size) + 0.5) * pixel - 1.2
-        picture = np.full((size, size, 3), (30, 30, 60), np.float64)
-        red, white = (230, 60, 50), (255, 255, 255)
-        for centre, radius, colour in (
-            (self._target, 0.25, red),
-            (self._position, 0.15, white),
-        ):
+        axis = (np.arange(size) + 0.5) * 2.4 / size - 1.2  # from -1.2 to 1.2
+        red, cyan = (
             # The y axis points up, rows count down.
-            distance = np.hypot(axis[None, :] - centre[0], axis[:, None] + centre[1])
-            cover = np.clip((radius - distance) / pixel + 0.5, 0, 1)[..., None]
-            picture += cover * (np.array(colour) - picture)
-        return np.round(picture).astype(np.uint8)
+            np.exp(-3 * ((axis[None, :] - x) ** 2 + (axis[:, None] + y) ** 2))
+            for x, y in (self._target, self._position)
+        )
+        return np.round(255 * np.stack((red, cyan, cyan), -1)).astype(np.uint8)
 
 
 def optimal(record: Record, action_space: spaces.Space) -> np.ndarray:
