@@ -21,7 +21,7 @@ from absl import app, flags
 from dreamer_tf import config as configs
 from dreamer_tf import logdir
 from dreamer_tf.config import RunConfig
-from dreamer_tf.errors import UserError
+from dreamer_tf.errors import Interrupted, UserError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes
 
@@ -131,6 +131,9 @@ def main(argv: Sequence[str]) -> int:
     except (UserError, flags.Error) as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 2
+    except Interrupted as stop:
+        print(f"run.py: {stop}", file=sys.stderr)
+        return 128 + stop.number
     except KeyboardInterrupt:
         print("run.py: interrupted; the same command continues.", file=sys.stderr)
         return 130

@@ -3,8 +3,9 @@
 A checkpoint is a directory `checkpoints/<number>-<frames>`. It is written under a
 temporary name, synced to disk and renamed; its last file, COMPLETE, lists size and
 SHA-256 of the others. Next to what the agent saves there are two files per part:
-`<part>.npz` holds the arrays, `<part>.json` everything else. Nothing is pickled, so
-loading runs no code.
+`<part>.npz` holds the arrays, `<part>.json` everything else. The replay's rows lie in
+`replay/`, in pieces; one that has not changed is the same file as in the checkpoint
+before, by a hard link. Nothing is pickled, so loading runs no code.
 """
 
 import hashlib
@@ -12,14 +13,19 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dreamer_tf.errors import UserError
+from dreamer_tf.replay import StoredPiece
 
+PIECES = "replay"  # directory in a checkpoint
+AT_ONCE = 3  # checkpoints on the disk: two that are kept, and one that is written
+# Of one checkpoint: the arrays times OVERHEAD, for the files' headers, and the rest.
+OVERHEAD, EXTRA_BYTES = 1.1, 2_000_000
 MARKER = "COMPLETE"
 _ARRAY = "__array__"  # stands in the JSON where an array was, with its name
 
@@ -38,12 +44,15 @@ class Checkpoints:
     ):
         self.directory, self.keep, self.say = Path(directory), keep, say
         self._skipped: set[Path] = set()
+        # What `pieces` have changed since: last saved or loaded; files -> checksums.
+        self._base: tuple[Path, dict[str, Any]] | None = None
 
     def save(
         self,
         frames: int,
         parts: Mapping[str, Any],
         write: Callable[[Path], None] = lambda directory: None,
+        pieces: Iterable[StoredPiece] = (),
     ) -> Path:
         """Writes a checkpoint, then removes old and damaged ones.
 
@@ -51,6 +60,7 @@ class Checkpoints:
           frames: of training so far, for the name.
           parts: name -> nested dicts and lists of arrays and plain values.
           write: puts further files into the directory, such as `agent.save`.
+          pieces: of the replay; `changed` since the last one saved or loaded here.
 
         Raises:
           UserError: the disk refuses; the checkpoints before this one are intact.
@@ -66,17 +76,21 @@ class Checkpoints:
             write(temporary)
             for name, tree in parts.items():
                 _write_part(temporary, name, tree)
-            files = sorted(temporary.iterdir())
-            for file in files:
+            manifest = {}
+            for file in sorted(temporary.iterdir()):
                 _sync(file)
-            manifest = json.dumps(
-                {file.name: _digest(file) for file in files}, indent=1
-            )
-            (temporary / MARKER).write_text(manifest)
+                manifest[file.name] = _digest(file)
+            (temporary / PIECES).mkdir()
+            for piece in pieces:
+                name = f"{PIECES}/{piece.name}.npz"
+                manifest[name] = self._write_piece(temporary, name, piece)
+            _sync(temporary / PIECES)
+            (temporary / MARKER).write_text(json.dumps(manifest, indent=1))
             _sync(temporary / MARKER)
             _sync(temporary)
             temporary.rename(path)
             _sync(self.directory)
+            self._base = path, manifest
             intact = [old for old in [*older, path] if old not in self._skipped]
             for old in {*intact[: -self.keep], *self._skipped}:
                 # Renamed first: half of a directory never looks like a whole one.
@@ -90,38 +104,75 @@ class Checkpoints:
         self._skipped.clear()
         return path
 
-    def latest(self) -> Path | None:
+    def _write_piece(self, directory: Path, name: str, piece: StoredPiece) -> Any:
+        """Links or writes a file, returns its checksum."""
+        if not piece.changed and self._base and name in self._base[1]:
+            try:
+                os.link(self._base[0] / name, directory / name)
+                return self._base[1][name]
+            except OSError:
+                pass  # no links on this disk, or the file is gone: written anew
+        np.savez(directory / name, **piece.arrays)  # type: ignore[arg-type]
+        _sync(directory / name)
+        return _digest(directory / name)
+
+    def latest(self) -> tuple[Path, set[str]] | None:
         """The newest intact checkpoint; None if none was ever saved.
+
+        If none is intact, the newest of which only pieces of the replay are damaged.
+
+        Returns:
+          Its path, and the names of the damaged pieces.
 
         Raises:
           UserError: there are checkpoints, and every one is damaged.
         """
         found = _finished(self.directory)
+        partly: tuple[Path, set[str]] | None = None
         for path in reversed(found):
             try:
-                verify(path)
-                return path
+                damaged = verify(path)
             except UserError as error:
                 self._skipped.add(path)
                 self.say(f"Skipped a checkpoint: {error}")
-        if found:
-            raise UserError(
-                f"No checkpoint in {self.directory} is intact: use another --logdir, "
-                "or move this one away to start again."
+                continue
+            if not damaged:
+                partly = path, damaged
+                break
+            several = "s" if len(damaged) > 1 else ""
+            self.say(
+                f"{len(damaged)} piece{several} of the replay in {path / PIECES} "
+                f"cannot be read, such as {min(damaged)}.npz."
             )
-        return None
+            partly = partly or (path, damaged)
+        if partly is None:
+            if found:
+                raise UserError(
+                    f"No checkpoint in {self.directory} is intact: use another "
+                    "--logdir, or move this one away to start again."
+                )
+            return None
+        # Newer ones are given up: the next one continues this one.
+        self._skipped |= set(found[found.index(partly[0]) + 1 :])
+        if not partly[1]:
+            self._base = partly[0], json.loads((partly[0] / MARKER).read_bytes())
+        return partly
 
 
 def latest(directory: Path) -> Path:
-    """The newest intact checkpoint in a run's `checkpoints`.
+    """The newest checkpoint in a run's `checkpoints` that is intact but for the replay.
 
     Raises:
       UserError: there is none.
     """
-    path = Checkpoints(directory).latest()
-    if path is None:
-        raise UserError(f"There is no checkpoint in {directory} yet.")
-    return path
+    missing = "yet."
+    for path in reversed(_finished(directory)):
+        try:
+            verify(path, replay=False)
+            return path
+        except UserError as error:
+            missing = f"that is intact: {error}"
+    raise UserError(f"There is no checkpoint in {directory} {missing}")
 
 
 def saved_frames(directory: Path) -> int:
@@ -139,18 +190,37 @@ def saved_frames(directory: Path) -> int:
     return 0
 
 
-def verify(path: Path) -> None:
+def verify(path: Path, replay: bool = True) -> set[str]:
     """Compares every byte with the checksums in COMPLETE.
 
+    Args:
+      path: of a checkpoint.
+      replay: whether to look at the replay's pieces too.
+
+    Returns:
+      Names of damaged pieces of the replay.
+
     Raises:
-      UserError: the checkpoint is incomplete or damaged; names the file.
+      UserError: anything else is incomplete or damaged; names the file.
     """
+    damaged = set()
     try:
         for name, expected in json.loads((path / MARKER).read_bytes()).items():
-            if _digest(path / name) != expected:
+            if name.startswith(f"{PIECES}/"):
+                if replay and not _intact(path / name, expected):
+                    damaged.add(Path(name).stem)
+            elif _digest(path / name) != expected:
                 raise UserError(f"{path / name} is damaged: its checksum differs.")
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is incomplete or damaged ({error}).") from error
+    return damaged
+
+
+def _intact(file: Path, expected: Mapping[str, Any]) -> bool:
+    try:
+        return _digest(file) == expected
+    except OSError:
+        return False
 
 
 def read(path: Path, name: str) -> Any:
@@ -177,6 +247,16 @@ def _number(path: Path) -> int:
 
 def _unfinished(path: Path) -> Path:
     return path.with_name(f"{path.name}-unfinished")
+
+
+def read_piece(path: Path, name: str) -> dict[str, np.ndarray]:
+    """A piece of the replay in a checkpoint."""
+    return read_arrays(path / PIECES / f"{name}.npz")
+
+
+def disk_bytes(agent: int, replay: float) -> float:
+    """What the checkpoints of a run take at most; both arguments in bytes."""
+    return AT_ONCE * OVERHEAD * (agent + replay + EXTRA_BYTES)
 
 
 # --- One part ------------------------------------------------------------------

@@ -52,12 +52,18 @@ class RunConfig:
     video_every: int = 50_000  # frames between open-loop pictures; 0: none
     save_every: float = 300.0  # seconds between checkpoints
     replay_gb: float = 4.0  # memory that the replay may fill, in 10^9 bytes
+    # disk that the checkpoints may fill, in 10^9 bytes; the replay is made so small
+    # that they fit; 0: as much as --replay_gb leads to
+    disk_gb: float = 0.0
+    # seconds after which a process of environments that does not answer is started
+    # again; 0: never
+    env_timeout: float = 600.0
 
     def validate(self) -> None:
         at_least = {"envs": 1, "repeat": 1, "size": 1, "eval_episodes": 1}
         at_least |= {"log_every": 1, "seed": 0, "steps": 0, "workers": 0}
         at_least |= {"length": 0, "eval_every": 0, "save_every": 0}
-        at_least |= {"video_every": 0}
+        at_least |= {"video_every": 0, "disk_gb": 0, "env_timeout": 0}
         for name, lowest in at_least.items():
             if getattr(self, name) < lowest:
                 raise UserError(
@@ -75,7 +81,7 @@ class RunConfig:
 
 # What may differ when a run is continued: none of it changes what was learned.
 CHANGEABLE: tuple[str, ...] = ("steps", "logdir", "workers", "log_every", "save_every")
-CHANGEABLE += ("eval_every", "eval_episodes", "video_every")
+CHANGEABLE += ("eval_every", "eval_episodes", "video_every", "env_timeout")
 
 
 # --- Walking and checking ---------------------------------------------------

@@ -8,8 +8,13 @@ version but `Agent`, `Schedule` and `make_replay`.
 import collections
 import contextlib
 import dataclasses
+import errno
 import functools
+import math
 import os
+import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,11 +25,16 @@ import numpy as np
 from dreamer_tf import checkpoint, logdir
 from dreamer_tf.agent import Progress, load_agent, make_agent, version_module
 from dreamer_tf.config import RunConfig
-from dreamer_tf.envs import Remote, episode_seed, gl, make_env, make_envs
+from dreamer_tf.envs import Remote, action_size, episode_seed, gl, make_env, make_envs
+from dreamer_tf.errors import Interrupted, UserError
 from dreamer_tf.logs import Episode, Logs, Means, Terminal, append_scores
+from dreamer_tf.replay import bytes_per_record
 
 # Series of episodes, each with seeds of its own.
 TRAINING, EVALUATION, BY_HAND = range(3)
+
+# Errors of the operating system that tell of a disk, not of a mistake in the code.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EFBIG)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +46,15 @@ class Update:
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """Every environment's record is in and learned from: the time to look or stop."""
+    """Every environment's record is in and learned from: the time to look or stop.
+
+    Its fields are what `experience` needs to go on from here.
+    """
+
+    state: Mapping[str, np.ndarray]  # of the policy, [N, ...]
+    action: np.ndarray  # [N, A], which the environments get next
+    scores: np.ndarray  # float64 [N], of the unfinished episodes
+    lengths: np.ndarray  # int64 [N], their decisions
 
 
 @dataclasses.dataclass
@@ -54,12 +72,15 @@ def build(run: RunConfig, config: Any) -> Parts:
     """Makes environments, agent, replay and schedule of a run."""
     how = env_arguments(run)
     workers = run.workers or int(run.obs != "proprio" and needs_graphics(run))
-    envs = make_envs(run.task, run.envs, workers, run.seed, **how)
+    envs = make_envs(
+        run.task, run.envs, workers, run.seed, timeout=run.env_timeout, **how
+    )
     version = version_module(run.version)
+    agent = make_agent(run.version, envs.obs_space, envs.action_space, config, run.seed)
     return Parts(
-        make_agent(run.version, envs.obs_space, envs.action_space, config, run.seed),
+        agent,
         envs,
-        version.make_replay(config, int(run.replay_gb * 1e9), run.seed),
+        version.make_replay(config, replay_bytes(run, agent), run.seed),
         version.Schedule(config),
         functools.partial(one_env, run),
     )
@@ -74,7 +95,8 @@ def one_env(run: RunConfig, pictures: bool | None = None) -> Any:
     """
     make = functools.partial(make_env, run.task, seed=run.seed, **env_arguments(run))
     pictures = run.obs != "proprio" if pictures is None else pictures
-    return Remote(make) if pictures and needs_graphics(run) else make()
+    remote = pictures and needs_graphics(run)
+    return Remote(make, run.env_timeout) if remote else make()
 
 
 def needs_graphics(run: RunConfig) -> bool:
@@ -88,23 +110,60 @@ def env_arguments(run: RunConfig) -> dict[str, Any]:
     return {name: getattr(run, name) for name in names}
 
 
+def replay_bytes(run: RunConfig, agent: Any) -> int:
+    """The replay's memory limit, so small that the checkpoints keep to theirs.
+
+    Raises:
+      UserError: --disk_gb does not even hold the agent.
+    """
+    limit = int(run.replay_gb * 1e9)
+    if not run.disk_gb:
+        return limit
+    each = run.disk_gb * 1e9 / checkpoint.AT_ONCE
+    rest = each / checkpoint.OVERHEAD - checkpoint.EXTRA_BYTES - agent_bytes(agent)
+    if rest < 1:
+        least = checkpoint.disk_bytes(agent_bytes(agent), 10**8)
+        raise UserError(
+            f"--disk_gb={run.disk_gb:g} is too small for {checkpoint.AT_ONCE} "
+            f"checkpoints of this agent; give at least {least / 1e9:.2f}, or 0."
+        )
+    return min(limit, int(rest))
+
+
+def agent_bytes(agent: Any) -> int:
+    """What a saved agent takes."""
+    return sum(np.asarray(value).nbytes for value in agent.state_dict().values())
+
+
 # --- Acting and learning ------------------------------------------------------
 
 
 def experience(
-    parts: Parts, progress: Progress, repeat: int, seed: int
+    parts: Parts,
+    progress: Progress,
+    repeat: int,
+    seed: int,
+    since: Decision | None = None,
 ) -> Iterator[Episode | Update | Decision]:
     """Acts in all environments and learns as the schedule says, without end.
 
     At every time step all environments' records are shown to the policy, stored with
     its latents one after the other, and each is followed by the updates that are due
     (the order of the official DreamerV3 code). `progress` is kept up to date.
+    A restored run goes on `since` the decision that was saved with it.
+
+    Raises:
+      UserError: an update gave a number that is not finite.
     """
     agent, envs = parts.agent, parts.envs
     replay, schedule = parts.replay, parts.schedule
-    state = agent.initial_state(len(envs))
-    records = envs.reset()
-    scores, lengths = np.zeros(len(envs)), np.zeros(len(envs), int)
+    if since is None:
+        state = agent.initial_state(len(envs))
+        records = envs.reset()
+        scores, lengths = np.zeros(len(envs)), np.zeros(len(envs), int)
+    else:
+        state, scores, lengths = dict(since.state), since.scores, since.lengths
+        records = envs.step(since.action)
     while True:
         mode = "random" if schedule.random(progress) else "train"
         agent.frames = progress.frames
@@ -140,11 +199,22 @@ def experience(
             for _ in range(schedule.updates(progress)):
                 batch = replay.sample()
                 metrics, feedback = agent.update(batch)
+                _check_finite(metrics, progress)
                 if feedback:
                     replay.update(batch["id"], feedback)
                 yield Update(metrics)
-        yield Decision()
+        yield Decision(state, action, scores.copy(), lengths.copy())
         records = envs.step(action)
+
+
+def _check_finite(metrics: Mapping[str, float], progress: Progress) -> None:
+    bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+    if bad:
+        others = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise UserError(
+            f"Training stops at {progress.frames:,} frames: an update made "
+            f"'{bad[0]}'{others} {metrics[bad[0]]}, which is not finite."
+        )
 
 
 def _seen(records: Mapping[str, np.ndarray], env: Any) -> dict[str, np.ndarray]:
@@ -202,10 +272,11 @@ def evaluate(
                     continue  # its episode is over: an idle row of the batch
                 record = records[slot] = envs[slot].step(action[slot])
                 old = results[number]
+                anew = bool(record["is_first"])  # its process died, see `Envs`
                 results[number] = dataclasses.replace(
                     old,
-                    score=old.score + float(record["reward"]),
-                    length=old.length + 1,
+                    score=0.0 if anew else old.score + float(record["reward"]),
+                    length=0 if anew else old.length + 1,
                 )
                 if record["is_last"]:
                     playing[slot] = None
@@ -256,23 +327,63 @@ def train(
       clock: seconds, decides when to save.
 
     Raises:
-      UserError: the directory is in use, of another run, or cannot be written.
+      UserError: the directory is in use, of another run, or cannot be written, or
+        training cannot go on.
+      Interrupted: by SIGINT or SIGTERM, after everything was saved.
     """
     terminal = terminal or Terminal(run.steps)
-    with contextlib.ExitStack() as stack:
-        stack.callback(terminal.close)
-        stack.enter_context(logdir.locked(Path(run.logdir)))
-        logdir.check(run, config, terminal.say)
-        parts = (make_parts or build)(run, config)
-        if run.obs != "proprio" and os.environ.get("MUJOCO_GL"):
-            terminal.say(gl.choose()[1])  # made when the environments were built
-        stack.callback(parts.envs.close)
-        # Only now: settings that cannot be built leave nothing behind.
-        logdir.write(run, config, list(command), terminal.say)
-        trainer = Trainer(run, parts, terminal, clock)
-        stack.callback(trainer.logs.close)
-        trainer.train()
-        return trainer.progress
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(terminal.close)
+            stack.enter_context(logdir.locked(Path(run.logdir)))
+            logdir.check(run, config, terminal.say)
+            parts = (make_parts or build)(run, config)
+            if run.obs != "proprio" and os.environ.get("MUJOCO_GL"):
+                terminal.say(gl.choose()[1])  # made when the environments were built
+            stack.callback(parts.envs.close)
+            # Only now: settings that cannot be built leave nothing behind.
+            logdir.write(run, config, list(command), terminal.say)
+            trainer = Trainer(run, parts, terminal, clock)
+            stack.callback(trainer.logs.close)
+            trainer.stop = stack.enter_context(stop_signal())
+            trainer.train()
+            return trainer.progress
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        raise UserError(
+            f"--logdir={run.logdir} cannot be written ({error.strerror}); the last "
+            "checkpoint is intact, and the same command continues from it."
+        ) from error
+
+
+@contextlib.contextmanager
+def stop_signal() -> Iterator[Callable[[], int]]:
+    """Turns the first SIGINT or SIGTERM into a wish; the second one acts as usual.
+
+    Yields a function: the number of the signal that came, or 0.
+    """
+    received: list[int] = []
+    old: dict[int, Any] = {}
+
+    def note(number: int, frame: Any) -> None:
+        received.append(number)
+        restore()
+        name = signal.Signals(number).name
+        text = f"\n{name}: saving after this decision; once more stops at once.\n"
+        os.write(2, text.encode())  # print may be what was interrupted
+
+    def restore() -> None:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+    if threading.current_thread() is threading.main_thread():  # only it may
+        for number in (signal.SIGINT, signal.SIGTERM):
+            old[number] = signal.signal(number, note)
+    try:
+        yield lambda: received[0] if received else 0
+    finally:
+        restore()
 
 
 class Trainer:
@@ -292,19 +403,23 @@ class Trainer:
         self.filmed = 0  # frames of the last open-loop picture
         self.next_eval: int | None = None  # frames; None as long as acting is random
         self.evaluated = 0  # episodes
+        self.since: Decision | None = None  # where a continued run goes on
+        self.restarts = 0  # of environment processes, by the runs before this one
+        self.stop: Callable[[], int] = lambda: 0  # number of a signal
+        parts.envs.say = terminal.say
         path = Path(run.logdir)
         self.checkpoints = checkpoint.Checkpoints(
             path / logdir.CHECKPOINTS, say=terminal.say
         )
         saved = self.checkpoints.latest()
-        position = self._restore(saved) if saved else None
+        position = self._restore(*saved) if saved else None
         verb = "Continuing" if saved else "Starting"
         terminal.say(
             f"{verb} {run.version} on {run.task} in {path} at "
             f"{self.progress.frames:,} of {run.steps:,} frames. "
-            f"{sum(parts.agent.param_count().values()):,} parameters; the replay takes "
-            f"{run.replay_gb:g} GB of memory at most."
+            f"{sum(parts.agent.param_count().values()):,} parameters."
         )
+        terminal.say(needs(run, parts))
         self.logs = Logs(path, position, self.progress.frames)
 
     def train(self) -> None:
@@ -314,7 +429,7 @@ class Trainer:
             return
         saved, score = self.clock(), None
         for event in experience(
-            self.parts, self.progress, self.run.repeat, self.run.seed
+            self.parts, self.progress, self.run.repeat, self.run.seed, self.since
         ):
             if isinstance(event, Update):
                 self.updates += 1
@@ -330,12 +445,15 @@ class Trainer:
                 self._evaluate_if_due()
                 self._log_if_due(done)
                 self._film_if_due()
-                if done or self.clock() - saved >= self.run.save_every:
-                    self.save()
+                stop = self.stop()
+                if done or stop or self.clock() - saved >= self.run.save_every:
+                    self.save(event)
                     saved = self.clock()
                 self.terminal.show(self.progress.frames, self.updates, score)
                 if done:
                     return
+                if stop:
+                    raise Interrupted(stop, self.progress.frames)
 
     def _evaluate_if_due(self) -> None:
         frames, every = self.progress.frames, self.run.eval_every
@@ -377,6 +495,7 @@ class Trainer:
             "episodes": self.progress.episodes,
             "replay/items": self.progress.items,
             "replay/gb": self.parts.replay.nbytes / 1e9,
+            "envs/restarts": self.restarts + self.parts.envs.restarts,
         }
         rates = self.terminal.rates(frames, self.updates)
         self.logs.metrics(frames, row | self.means.take() | rates)
@@ -401,12 +520,17 @@ class Trainer:
         if picture is not None:
             self.logs.image(frames, "openloop", picture)
 
-    def save(self) -> None:
+    def save(self, decision: Decision) -> None:
         """Writes a checkpoint of everything."""
         parts = self.parts
         state = {
             "schedule": parts.schedule.state_dict(),
             "replay": parts.replay.state_dict(),
+            "envs": parts.envs.state_dict(),
+            "decision": {
+                field.name: getattr(decision, field.name)
+                for field in dataclasses.fields(decision)
+            },
             "loop": {
                 "progress": dataclasses.asdict(self.progress),
                 "updates": self.updates,
@@ -415,23 +539,58 @@ class Trainer:
                 "next_eval": self.next_eval,
                 "evaluated": self.evaluated,
                 "means": self.means.sums,
-                "episodes": parts.envs.episodes,
+                "restarts": self.restarts + parts.envs.restarts,
                 "logs": self.logs.state(),
             },
         }
-        self.checkpoints.save(self.progress.frames, state, parts.agent.save)
+        self.checkpoints.save(
+            self.progress.frames, state, parts.agent.save, parts.replay.pieces()
+        )
+        parts.replay.mark_saved()
 
-    def _restore(self, path: Path) -> dict[str, int]:
+    def _restore(self, path: Path, damaged: set[str]) -> dict[str, int]:
         """Takes the state of a checkpoint; returns the position of the logs."""
         parts, loop = self.parts, checkpoint.read(path, "loop")
         parts.agent.load_state_dict(checkpoint.read_arrays(path / "agent.npz"))
         parts.schedule.load_state_dict(checkpoint.read(path, "schedule"))
-        parts.replay.load_state_dict(checkpoint.read(path, "replay"))
+        parts.replay.load_state_dict(
+            checkpoint.read(path, "replay"),
+            functools.partial(checkpoint.read_piece, path),
+            damaged,
+        )
         self.progress = Progress(**loop["progress"])
         self.updates, self.logged = loop["updates"], loop["logged"]
         self.filmed = loop["filmed"]
         self.next_eval, self.evaluated = loop["next_eval"], loop["evaluated"]
-        self.means.sums = loop["means"]
-        # Unfinished episodes are given up: every environment begins its next one.
-        parts.envs.episodes[:] = loop["episodes"]
+        self.means.sums, self.restarts = loop["means"], loop["restarts"]
+        self.since = Decision(**checkpoint.read(path, "decision"))
+        parts.envs.load_state_dict(checkpoint.read(path, "envs"))
+        if damaged:
+            parts.envs.give_up()
+            self.terminal.say(
+                f"Went on without them: {len(parts.replay):,} of "
+                f"{self.progress.items:,} sequences are left, all environments begin "
+                "new episodes, and this run will not equal an uninterrupted one."
+            )
         return loop["logs"]
+
+
+def needs(run: RunConfig, parts: Parts) -> str:
+    """One sentence: the memory and disk that a run will need, and what is free."""
+    entries: dict[str, Any] = {**parts.envs.obs_space.spaces}
+    state = parts.agent.initial_state(1)
+    entries |= {name: np.asarray(state[name])[0] for name in parts.agent.latents}
+    actions = np.zeros(action_size(parts.envs.action_space), np.float32)
+    entries |= {"action": actions, "reward": np.zeros((), np.float32)}
+    entries |= {name: np.zeros((), bool) for name in ("first", "last", "terminal")}
+    rows = run.steps / run.repeat * 1.05 + 2000 * run.envs  # and each first row
+    memory = min(parts.replay.memory_bytes, rows * bytes_per_record(entries))
+    disk = checkpoint.disk_bytes(agent_bytes(parts.agent), memory)
+    free = shutil.disk_usage(run.logdir).free
+    text = (
+        f"The replay will take up to {memory / 1e9:.2g} GB of memory, the checkpoints "
+        f"up to {disk / 1e9:.2g} GB of disk"
+    )
+    if disk > free:
+        return f"{text}, of which only {free / 1e9:.2g} GB are free: see --disk_gb."
+    return f"{text} ({free / 1e9:.2g} GB are free)."

@@ -16,7 +16,8 @@ All of them share
 - `peek(seed)`: such a batch for looking only; nothing sampled later changes;
 - `update(ids, values)`: overwrite entries of those rows that are still stored;
 - `len(replay)`: windows that can be sampled now; `nbytes`: bytes held;
-- `state_dict()` and `load_state_dict()`: everything, the random stream included.
+- `state_dict()`, `pieces()` and `load_state_dict()`: everything, the random stream
+  included; the rows in pieces, of which most have not changed since the last time.
 
 Two limits hold at the same time, a count (`capacity`) and bytes (`memory_bytes`);
 whichever is reached first makes the oldest rows go. Chunks are allocated whole,
@@ -31,10 +32,11 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import heapq
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,10 +70,21 @@ def bytes_per_record(entries: Mapping[str, Any]) -> int:
     )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoredPiece:
+    """Some entries of one chunk, as they are kept on disk."""
+
+    name: str
+    changed: bool  # since `mark_saved` or `load_state_dict`
+    arrays: Batch  # views into the buffer: write them out before it changes
+
+
 @dataclasses.dataclass(slots=True)
 class _Chunk:
     order: np.ndarray  # int64 [chunk_rows], insertion number of each row
     rows: Batch  # name -> [chunk_rows, ...]
+    appended: bool = True  # to, since it was saved
+    updated: bool = True  # entries given to `update`, since it was saved
 
 
 @dataclasses.dataclass(slots=True)
@@ -107,6 +120,7 @@ class Replay(abc.ABC):
         self._max_chunks = 0
         self._num_chunks = 0  # allocated: in a stream or in _unused
         self._unused: list[_Chunk] = []
+        self._mutable: set[str] = set()  # entries ever given to `update`
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -183,6 +197,9 @@ class Replay(abc.ABC):
                     f"'{name}' must have shape {expected}, received {value.shape}."
                 )
             arrays[name] = value.reshape(-1, *value.shape[2:])
+        if not arrays.keys() <= self._mutable:
+            self._mutable |= arrays.keys()
+            self._mark(True)
         ids = ids.reshape(-1, 2)
         for at, (number, start, count) in self._runs(ids):
             stream = self._streams[number]
@@ -190,17 +207,14 @@ class Replay(abc.ABC):
             if skip >= count:
                 continue
             index, low = divmod(start + skip, self._chunk_rows)
-            rows = stream.chunks[index].rows
+            chunk = stream.chunks[index]
+            chunk.updated = True
             for name, value in arrays.items():
-                rows[name][low : low + count - skip] = value[at + skip : at + count]
+                part = value[at + skip : at + count]
+                chunk.rows[name][low : low + count - skip] = part
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a continuation needs, as flat name -> value.
-
-        Values are numpy arrays or JSON-able. `rows/<stream>/<chunk>/<entry>` are
-        views into the buffer: write them out before the next `add` or `update`.
-        A chunk that is full never changes but for entries given to `update`.
-        """
+        """All but the rows, see `pieces`: numpy arrays or JSON-able values."""
         rng: dict[str, Any] = dict(self._rng.get_state(legacy=False))
         rng["state"] = {
             "key": rng["state"]["key"].tolist(),
@@ -221,16 +235,49 @@ class Replay(abc.ABC):
                 [(n, s.first, s.stop) for n, s in self._streams.items()], np.int64
             ).reshape(-1, 3),
         }
-        for number, stream in self._streams.items():
-            for index, chunk in stream.chunks.items():
-                live = self._live(stream, index)
-                state[f"order/{number}/{index}"] = chunk.order[live]
-                for name, value in chunk.rows.items():
-                    state[f"rows/{number}/{index}/{name}"] = value[live]
+        state["mutable"] = sorted(self._mutable)
         return state
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Replaces the contents by copies of what `state_dict` gave.
+    def pieces(self) -> Iterator[StoredPiece]:
+        """The rows, in two pieces per chunk: what `update` changes, and the rest.
+
+        A chunk that is full never changes but for entries given to `update`.
+        """
+        for number, stream in self._streams.items():
+            for index, chunk in stream.chunks.items():
+                rows = slice(stream.stop - index * self._chunk_rows)
+                fixed, mutable = {"order": chunk.order[rows]}, {}
+                for name, value in chunk.rows.items():
+                    target = mutable if name in self._mutable else fixed
+                    target[name] = value[rows]
+                name = f"{number}-{index}"
+                yield StoredPiece(name, chunk.appended, fixed)
+                if mutable:
+                    changed = chunk.appended or chunk.updated
+                    yield StoredPiece(f"{name}-updated", changed, mutable)
+
+    def mark_saved(self) -> None:
+        """From now on `pieces` tells what changed after this."""
+        self._mark(False)
+
+    def _mark(self, changed: bool) -> None:
+        for stream in self._streams.values():
+            for chunk in stream.chunks.values():
+                chunk.appended = chunk.updated = changed
+
+    def load_state_dict(
+        self,
+        state: Mapping[str, Any],
+        read: Callable[[str], Batch],
+        damaged: Collection[str] = (),
+    ) -> None:
+        """Replaces the contents by copies of what was saved.
+
+        Args:
+          state: from `state_dict`.
+          read: gives the arrays of a piece by its name.
+          damaged: pieces that cannot be read, which drops their chunks' rows. The
+            unfinished episodes are then left out, and no window spans a gap.
 
         Raises:
           UserError: if the state is of another kind of buffer or another length,
@@ -243,38 +290,98 @@ class Replay(abc.ABC):
                     f"continue with the settings it was started with."
                 )
         self._streams, self._unused, self._num_chunks = {}, [], 0
-        self._rng.set_state(
-            {
-                **state["rng"],
-                "state": {
-                    "key": np.array(state["rng"]["state"]["key"], np.uint32),
-                    "pos": state["rng"]["state"]["pos"],
-                },
-            }
-        )
-        self._count = state["count"]
         self._spec = {
             name: (tuple(shape), np.dtype(dtype))
             for name, (shape, dtype) in state["spec"].items()
         }
+        self._mutable = set(state["mutable"])
         if self._spec:
             self._set_chunk_rows(state["chunk_rows"])
-        for number, first, stop in state["streams"].tolist():
-            self._streams[number] = _Stream(first, stop)
-        orders = [name for name in state if name.startswith("order/")]
-        if len(orders) > self._max_chunks:
+        streams = {n: _Stream(*rows) for n, *rows in state["streams"].tolist()}
+        places = [(n, i) for n, s in streams.items() for i in self._indices(s)]
+        if len(places) > self._max_chunks:
             raise UserError(
                 f"memory_bytes={self.memory_bytes} is too small for the saved replay; "
-                f"it needs {len(orders) * self._chunk_bytes}."
+                f"it needs {len(places) * self._chunk_bytes}."
             )
-        for key in orders:
-            number, index = map(int, key.split("/")[1:])
-            stream = self._streams[number]
-            chunk = stream.chunks[index] = self._take_chunk()
-            live = self._live(stream, index)
-            chunk.order[live] = state[key]
-            for name, value in chunk.rows.items():
-                value[live] = state[f"rows/{number}/{index}/{name}"]
+
+        def read_chunk(number: int, index: int) -> Batch | None:
+            names = [f"{number}-{index}"]
+            names += [f"{number}-{index}-updated"] if self._mutable else []
+            if not damaged.isdisjoint(names):
+                return None
+            return {k: v for name in names for k, v in read(name).items()}
+
+        damaged = set(damaged)
+        if damaged:
+            self._forget_index()
+            self._salvage(streams, read_chunk)
+        else:
+            self._streams = streams
+            self._load_index(state)
+            for number, index in places:
+                chunk = streams[number].chunks[index] = self._take_chunk()
+                arrays = read_chunk(number, index) or {}
+                rows = slice(len(arrays["order"]))
+                chunk.order[rows] = arrays["order"]
+                for name, value in chunk.rows.items():
+                    value[rows] = arrays[name]
+            self._mark(False)
+        self._count = state["count"]
+        rng = state["rng"]
+        key = np.array(rng["state"]["key"], np.uint32)
+        self._rng.set_state({**rng, "state": {**rng["state"], "key": key}})
+
+    @abc.abstractmethod
+    def _load_index(self, state: Mapping[str, Any]) -> None:
+        """Takes from `state` what a subclass knows besides the rows."""
+
+    @abc.abstractmethod
+    def _forget_index(self) -> None:
+        """Forgets what a subclass knows besides the rows."""
+
+    @abc.abstractmethod
+    def _forget_unfinished(self) -> None:
+        """Drops what the last episode of every stream has not ended."""
+
+    def _indices(self, stream: _Stream) -> range:
+        """Numbers of the chunks that hold a stream's rows."""
+        size = self._chunk_rows
+        return range(stream.first // size, -(-stream.stop // size))
+
+    def _salvage(
+        self,
+        streams: Mapping[int, _Stream],
+        read_chunk: Callable[[int, int], Batch | None],
+    ) -> None:
+        """Adds anew, in their old order, the rows of the chunks that can be read.
+
+        What follows a gap starts as an episode does: the model starts anew there.
+        """
+
+        def rows(number: int, stream: _Stream) -> Iterator[tuple[int, int, Batch]]:
+            gap = False
+            for index in self._indices(stream):
+                begin = index * self._chunk_rows
+                arrays = read_chunk(number, index)
+                if arrays is None:
+                    gap = True
+                    continue
+                order = arrays.pop("order")
+                live = range(
+                    max(stream.first, begin), min(stream.stop, begin + len(order))
+                )
+                for row in live:
+                    record = {name: v[row - begin] for name, v in arrays.items()}
+                    if gap:
+                        record["is_first"] = np.asarray(True)
+                        gap = False
+                    yield int(order[row - begin]), number, record
+
+        merged = (rows(number, stream) for number, stream in streams.items())
+        for _, number, record in heapq.merge(*merged, key=lambda row: row[0]):
+            self.add(record, number)
+        self._forget_unfinished()
 
     def _checked(self, record: Mapping[str, Any]) -> Batch:
         values = {name: np.asarray(value) for name, value in record.items()}
@@ -344,6 +451,7 @@ class Replay(abc.ABC):
             chunk = self._take_chunk()
             stream.chunks[index] = chunk
         chunk.order[offset] = self._count
+        chunk.appended = True
         rows = chunk.rows
         for name, value in values.items():
             rows[name][offset] = value
@@ -372,13 +480,6 @@ class Replay(abc.ABC):
         keep = first // self._chunk_rows
         while stream.chunks and (index := next(iter(stream.chunks))) < keep:
             self._release(stream, index)
-
-    def _live(self, stream: _Stream, index: int) -> slice:
-        """The part of a chunk that holds rows of the stream."""
-        begin = index * self._chunk_rows
-        return slice(
-            max(stream.first - begin, 0), min(stream.stop - begin, self._chunk_rows)
-        )
 
     def _order(self, stream: _Stream, row: int) -> int:
         index, offset = divmod(row, self._chunk_rows)
@@ -503,9 +604,15 @@ class Windows(Replay):
         queue = np.array(self._queue, np.int64).reshape(-1, 2)
         return {**super().state_dict(), "queue": queue}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
+    def _load_index(self, state: Mapping[str, Any]) -> None:
         self._queue = deque((n, row) for n, row in state["queue"].tolist())
+
+    def _forget_index(self) -> None:
+        self._queue.clear()
+
+    def _forget_unfinished(self) -> None:
+        # Windows span episodes, and stay. But nothing of what was added is new.
+        self._queue.clear()
 
     def _items(self, stream: _Stream) -> int:
         return max(0, stream.stop - stream.first - self.length + 1)
@@ -653,14 +760,21 @@ class Episodes(Replay):
             ),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
+    def _load_index(self, state: Mapping[str, Any]) -> None:
         episodes = state["episodes"].tolist()
         self._episodes = [(stream, row) for stream, row, _ in episodes]
         self._lengths = [rows for _, _, rows in episodes]
         self._unfinished = dict(state["unfinished"].tolist())
         self._windows = sum(map(self._num_windows, self._lengths))
         self._steps = sum(self._lengths) - len(self._lengths)
+
+    def _forget_index(self) -> None:
+        self._episodes, self._lengths, self._unfinished = [], [], {}
+        self._windows = self._steps = 0
+
+    def _forget_unfinished(self) -> None:
+        for number in self._streams:
+            self._discard_unfinished(number)
 
     def _discard_unfinished(self, number: int) -> None:
         """Takes the rows of the unfinished episode back; nobody has seen them."""

@@ -35,7 +35,7 @@ def test_round_trip(tmp_path):
     path = Checkpoints(tmp_path).save(7, {"replay": TREE, "none": {}})
     assert equal(checkpoint.read(path, "replay"), TREE)
     assert checkpoint.read(path, "none") == {}
-    assert Checkpoints(tmp_path).latest() == path
+    assert Checkpoints(tmp_path).latest() == (path, set())
     assert checkpoint.latest(tmp_path) == path
 
 
@@ -55,7 +55,7 @@ def test_the_newest_two_are_kept(tmp_path):
     # Frames may repeat: the number decides, also beyond the sixth digit's carry.
     saved = [store.save(frames, {"a": frames}) for frames in (10, 20, 20, 5)]
     assert sorted((tmp_path / "new").iterdir()) == saved[-2:]
-    assert checkpoint.read(store.latest(), "a") == 5
+    assert checkpoint.read(store.latest()[0], "a") == 5
 
 
 def test_saved_frames(tmp_path):
@@ -94,7 +94,7 @@ def test_damaged_ones_are_skipped_then_replaced(tmp_path, damage):
     store = Checkpoints(tmp_path, say=said.append)
     good, bad = store.save(1, {"a": TREE}), store.save(2, {"a": TREE})
     damage(bad)
-    assert store.latest() == good
+    assert store.latest() == (good, set())
     assert len(said) == 1 and str(bad) in said[0]
     new = store.save(3, {"a": TREE})
     assert sorted(tmp_path.iterdir()) == [good, new]
@@ -121,7 +121,7 @@ def test_a_process_killed_while_writing(tmp_path, monkeypatch, at):
         patch.setattr(owner, at, die)
         with pytest.raises(KeyboardInterrupt):
             store.save(2, {"a": TREE})
-    assert Checkpoints(tmp_path).latest() == good
+    assert Checkpoints(tmp_path).latest() == (good, set())
     assert len(list(tmp_path.iterdir())) == 2
     new = store.save(2, {"a": TREE})
     assert sorted(tmp_path.iterdir()) == [good, new]
@@ -137,7 +137,7 @@ def test_a_full_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(np, "savez", full)
     with pytest.raises(UserError, match=r"cannot be written .No space left on device"):
         store.save(2, {"a": TREE})
-    assert list(tmp_path.iterdir()) == [good] == [store.latest()]
+    assert list(tmp_path.iterdir()) == [good] == [store.latest()[0]]
 
 
 @pytest.mark.parametrize("value", [{1: 2}, {2, 3}, np.array([object()])])

@@ -3,16 +3,20 @@ import functools
 import io
 import itertools
 import json
+import os
+import signal
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 
-from dreamer_tf import checkpoint, logdir, logs, loop
+from dreamer_tf import checkpoint, logdir, logs, loop, replay
 from dreamer_tf import config as configs
 from dreamer_tf.agent import Progress
 from dreamer_tf.config import RunConfig
-from dreamer_tf.envs import episode_seed
-from dreamer_tf.errors import UserError
+from dreamer_tf.envs import Envs, episode_seed
+from dreamer_tf.errors import Interrupted, UserError
 from dreamer_tf.logs import Episode, Terminal
 from tests import fakes
 
@@ -227,34 +231,176 @@ def test_a_longer_run_continues(tmp_path):
     assert len(set(seeds)) == len(seeds)
 
 
-def test_after_a_crash_rows_beyond_the_checkpoint_go(tmp_path):
-    run = settings(tmp_path, save_every=0.0, eval_every=0)
-    config = fakes.Config(ratio=0.5)
-    parts = fakes.make_parts(run, config)
-    counts = iter(range(10**6))
+def everything(path):
+    """What equal runs leave: rows, scores and the state of the last checkpoint."""
+    saved = checkpoint.latest(path / logdir.CHECKPOINTS)
+    parts = ("loop", "schedule", "replay", "envs", "decision")
+    state = {part: checkpoint.read(saved, part) for part in parts}
+    # Lines hold the speed, whose length is that of no other run.
+    del state["loop"]["logs"]
+    pieces = (saved / checkpoint.PIECES).glob("*.npz")
+    state |= {file.name: checkpoint.read_arrays(file) for file in pieces}
+    state["agent"] = checkpoint.read_arrays(saved / "agent.npz")
+    return metrics(path), scores(path), state
 
-    def update(batch):
-        if next(counts) == 8:
+
+def interrupted(run, config, at, make=fakes.make_parts):
+    """Trains until update number `at`, which fails; returns the frames saved."""
+    parts = make(run, config)
+    update, counts = parts.agent.update, iter(range(10**6))
+
+    def failing(batch):
+        if next(counts) == at:
             raise RuntimeError("power cut")
-        return {"loss": 0.0}, {}
+        return update(batch)
 
-    parts.agent.update = update
+    parts.agent.update = failing
     with pytest.raises(RuntimeError, match="power cut"):
         loop.train(run, config, [], lambda *_: parts, Terminal(40, io.StringIO()))
-    with open(tmp_path / logs.METRICS, "a") as file:
+    with open(Path(run.logdir) / logs.METRICS, "a") as file:
         file.write('{"frames": 11')
-    saved = checkpoint.latest(tmp_path / logdir.CHECKPOINTS)
-    frames = checkpoint.read(saved, "loop")["progress"]["frames"]
-    assert 0 < frames < 20
+    saved = checkpoint.latest(Path(run.logdir) / logdir.CHECKPOINTS)
+    return checkpoint.read(saved, "loop")["progress"]["frames"]
+
+
+@pytest.mark.parametrize(
+    ("at", "workers"), [(1, 0), (4, 0), (8, 0), (11, 0), (15, 0), (8, 1)]
+)
+def test_a_crash_changes_nothing(tmp_path, at, workers):
+    config = fakes.Config(prefill=6, ratio=0.5)
+    changes = {"eval_every": 8, "workers": workers, "steps": 60}
+    train(settings(tmp_path / "whole", **changes), config)
+    run = settings(tmp_path / "parts", save_every=0.0, **changes)
+    frames = interrupted(run, config, at)
+    assert 0 < frames < 60
     said = io.StringIO()
-    terminal = Terminal(40, said)
-    progress = loop.train(run, config, [], fakes.make_parts, terminal)
-    assert f"Continuing v3 on walker_walk in {tmp_path} at {frames}" in said.getvalue()
+    progress = loop.train(run, config, [], fakes.make_parts, Terminal(60, said))
+    assert (
+        f"Continuing v3 on walker_walk in {run.logdir} at {frames}" in said.getvalue()
+    )
+    assert progress.frames == 60
+    expected, found = (everything(tmp_path / name) for name in ("whole", "parts"))
+    np.testing.assert_equal(found, expected)
+
+
+def test_an_environment_that_does_not_repeat_itself(tmp_path):
+    """Is found out, said, and begins its next episode."""
+
+    class Moody(fakes.FakeEnv):
+        def _reset(self, seed):
+            super()._reset(seed)
+            self.value = np.random.default_rng().uniform()
+
+    def make(run, config):
+        parts = fakes.make_parts(run, config)
+        moods = Envs([Moody] * run.envs, 0, (run.seed, loop.TRAINING))
+        return dataclasses.replace(parts, envs=moods)
+
+    run = settings(tmp_path, save_every=0.0, eval_every=0)
+    config = fakes.Config(ratio=0.5)
+    frames = interrupted(run, config, 8, make)
+    said = io.StringIO()
+    progress = loop.train(run, config, [], make, Terminal(40, said))
+    assert "Environment 1 does not repeat itself: with the same seed" in said.getvalue()
+    assert "vector, reward differed after" in said.getvalue()
     assert progress.frames == 40
-    found = [row["frames"] for row in metrics(tmp_path)]
-    assert found == [10, 20, 30, 40]
     # What was played of the two interrupted episodes belongs to no finished one.
     assert frames % 10 and progress.finished_frames == frames // 10 * 10 + 20
+
+
+def test_a_damaged_piece_of_the_replay_is_dropped(tmp_path):
+    run = settings(tmp_path, replay_gb=20_000 / 1e9)  # chunks of two rows
+    train(run)
+    saved = checkpoint.latest(tmp_path / logdir.CHECKPOINTS)
+    (tmp_path / logdir.CHECKPOINTS / "000000-1").mkdir()  # nothing to fall back on
+    piece = saved / checkpoint.PIECES / "0-3.npz"
+    piece.write_bytes(piece.read_bytes()[:-1] + b"x")
+    said = io.StringIO()
+    longer = dataclasses.replace(run, steps=60)
+    config = fakes.Config(prefill=8, ratio=0.5)
+    progress = loop.train(longer, config, [], fakes.make_parts, Terminal(60, said))
+    assert "1 piece of the replay in" in said.getvalue()
+    assert "Went on without them: 42 of 44 sequences are left" in said.getvalue()
+    assert progress.frames == 60
+
+
+def test_a_number_that_is_not_finite_stops_the_run(tmp_path):
+    run = settings(tmp_path, save_every=0.0, eval_every=0)
+    parts = fakes.make_parts(run, fakes.Config())
+    update = parts.agent.update
+
+    def failing(batch):
+        metrics, feedback = update(batch)
+        if parts.agent.updates == 9:
+            metrics |= {"loss/rew": float("nan"), "grad_norm": float("inf")}
+        return metrics, feedback
+
+    parts.agent.update = failing
+    with pytest.raises(UserError, match=r"made 'loss/rew' \(and 1 more\) nan, which"):
+        loop.train(
+            run, fakes.Config(), [], lambda *_: parts, Terminal(40, io.StringIO())
+        )
+    saved = checkpoint.latest(tmp_path / logdir.CHECKPOINTS)
+    assert checkpoint.read_arrays(saved / "agent.npz")["updates"] < 9
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_save_and_stop(tmp_path, number):
+    config = fakes.Config(prefill=6, ratio=0.5)
+    train(settings(tmp_path / "whole", steps=60), config)
+    run = settings(tmp_path / "parts", steps=60)
+
+    def make(run, config):
+        parts = fakes.make_parts(run, config)
+        update = parts.agent.update
+
+        def signalling(batch):
+            if parts.agent.updates == 9:
+                os.kill(os.getpid(), number)
+            return update(batch)
+
+        parts.agent.update = signalling
+        return parts
+
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=r"everything is saved, at \d+ frames"):
+        loop.train(run, config, [], make, Terminal(60, io.StringIO()))
+    assert signal.getsignal(number) is before
+    loop.train(run, config, [], fakes.make_parts, Terminal(60, io.StringIO()))
+    expected, found = (everything(tmp_path / name) for name in ("whole", "parts"))
+    np.testing.assert_equal(found, expected)
+
+
+def test_memory_and_disk_stay_within_their_limits(tmp_path):
+    run = settings(tmp_path, steps=4000, disk_gb=0.0068, save_every=200.0, eval_every=0)
+    worst = {"disk": 0, "replay": 0}
+    parts = fakes.make_parts(run, fakes.Config(ratio=0.02), limit=50)
+    limit = loop.replay_bytes(run, parts.agent)
+    assert limit < 100_000  # the disk's limit is the narrower one
+    small = replay.Windows(2, 3, 10**9, limit, 0)
+    parts = dataclasses.replace(parts, replay=small)
+    link = os.rename
+
+    def measured(*arguments):
+        files = {
+            f.stat().st_ino: f.stat().st_size
+            for f in tmp_path.rglob("checkpoints/**/*")
+        }
+        worst["disk"] = max(worst["disk"], sum(files.values()))
+        worst["replay"] = max(worst["replay"], small.nbytes)
+        return link(*arguments)
+
+    with mock.patch("os.rename", measured):
+        loop.train(
+            run,
+            fakes.Config(),
+            [],
+            lambda *_: parts,
+            Terminal(0, io.StringIO()),
+            itertools.count().__next__,
+        )
+    assert 0.5 * limit < worst["replay"] <= limit
+    assert limit < worst["disk"] <= run.disk_gb * 1e9
 
 
 def test_a_finished_run_has_nothing_to_do(tmp_path):

@@ -694,18 +694,32 @@ def test_peeking_is_uniform_and_not_from_the_queue():
 
 
 def save(buffer, path):
-    """As files: arrays without pickle, the rest as JSON."""
+    """As files: arrays without pickle, the rest as JSON; only what changed."""
     state = buffer.state_dict()
     arrays = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
     np.savez(path / "arrays.npz", allow_pickle=False, **arrays)
     rest = {k: v for k, v in state.items() if k not in arrays}
     (path / "rest.json").write_text(json.dumps(rest))
+    written = []
+    for piece in buffer.pieces():
+        if piece.changed:
+            np.savez(path / f"{piece.name}.npz", **piece.arrays)
+            written.append(piece.name)
+    buffer.mark_saved()
+    return written
 
 
-def load(buffer, path):
+def load(buffer, path, damaged=()):
     with np.load(path / "arrays.npz", allow_pickle=False) as arrays:
         rest = json.loads((path / "rest.json").read_text())
-        buffer.load_state_dict({**rest, **arrays})
+        state = {**rest, **arrays}
+
+    def read(name):
+        assert name not in damaged
+        with np.load(path / f"{name}.npz", allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    buffer.load_state_dict(state, read, damaged)
 
 
 @pytest.mark.parametrize(
@@ -731,7 +745,9 @@ def test_continues_exactly(make, steps, capacity, rows, tmp_path):
                 buffer.update(batch["id"], {"deter": values.astype(np.float32)})
 
     original = make(**settings, seed=1)
-    run([original], 0, steps)
+    for part in range(0, steps, 10):  # as often as a run may be saved
+        run([original], part, min(part + 10, steps))
+        save(original, tmp_path)
     save(original, tmp_path)
     restored = make(**settings, seed=2)
     add_episode(restored, 10)  # what it held before is forgotten

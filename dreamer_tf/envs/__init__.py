@@ -10,7 +10,7 @@ import difflib
 import functools
 from typing import TYPE_CHECKING
 
-from dreamer_tf.envs.base import Env, Record
+from dreamer_tf.envs.base import Env, Record, action_size
 from dreamer_tf.envs.check import check_env, check_record
 from dreamer_tf.envs.vector import Envs, Remote, episode_seed
 from dreamer_tf.errors import UserError
@@ -23,6 +23,7 @@ __all__ = [
     "Envs",
     "Record",
     "Remote",
+    "action_size",
     "check_env",
     "check_record",
     "episode_seed",
@@ -89,6 +90,7 @@ def make_envs(
     workers: int = 0,
     seed: int = 0,
     series: int = 0,
+    timeout: float = 0.0,
     **arguments,
 ) -> Envs:
     """Makes `count` environments of one task, spread over `workers` processes.
@@ -100,13 +102,14 @@ def make_envs(
         seed: of the run; episode k of environment i is seeded from (seed, i, k).
         series: another number here gives other episodes of the same run seed, for
             example for evaluation.
+        timeout: seconds after which a silent process is started again; 0: never.
     """
     if arguments.get("obs", "proprio") != "proprio" and _is_dmc(task):
         from dreamer_tf.envs import gl
 
         gl.choose()  # once here, so that not every worker has to find out
     make = functools.partial(make_env, task, seed=seed, **arguments)
-    return Envs([make] * count, workers, (seed, series))
+    return Envs([make] * count, workers, (seed, series), timeout)
 
 
 def list_tasks() -> list[str]:

@@ -6,13 +6,14 @@ the main script again, as multiprocessing would: so it never loads TensorFlow or
 and scripts need no `if __name__ == "__main__"`.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
@@ -46,16 +47,23 @@ class Envs:
     i is seeded from (seed, i, k), however many workers there are and however fast
     the other environments finish.
 
+    The seed and the actions of an unfinished episode bring it back: after a restart
+    of the run (`state_dict`), or of a process that died or did not answer in time. An
+    environment that does not repeat itself is found out, and begins its next episode.
+
     Args:
         make_fns: one constructor per environment, called where it will live.
         workers: number of processes that share the environments; 0 for none.
         seed: of the run; a sequence such as (run seed, 1) gives another set of
             episodes, for example for evaluation.
+        timeout: seconds after which a silent process counts as hanging; 0: never.
 
     Attributes:
         obs_space, action_space, repeat: the same for all environments.
         episodes: int64 [N], the number k of the episode each environment is in, -1
             before its first. Setting it to k - 1 before `reset` starts episode k.
+        restarts: how often a process was started again.
+        say: receives one sentence whenever something did not go as it should.
 
     Raises:
         UserError: from every method, when an environment raised one or returned a
@@ -68,6 +76,7 @@ class Envs:
         make_fns: Sequence[MakeFn],
         workers: int = 0,
         seed: int | Sequence[int] = 0,
+        timeout: float = 0.0,
     ):
         if not make_fns:
             raise UserError("envs is 0, but at least one environment is needed.")
@@ -77,6 +86,13 @@ class Envs:
         self._seed = seed
         self._over = np.ones(self._count, bool)
         self.episodes = np.full(self._count, -1, np.int64)
+        self.restarts = 0
+        self.say: Callable[[str], None] = print
+        # Of the present episodes: what brings them back, and to where.
+        self._seeds = [0] * self._count
+        self._actions: list[list[np.ndarray]] = [[] for _ in make_fns]
+        self._last: list[Record] = [{} for _ in make_fns]
+        self._given = False  # whether the caller chooses the seeds
         self._hosts: list[Host] = []
         groups = min(workers, self._count)
         numbered = dict(enumerate(make_fns))
@@ -84,7 +100,7 @@ class Envs:
             self._hosts.append(_Here(numbered))
         for group in range(groups):
             mine = {i: f for i, f in numbered.items() if i % groups == group}
-            self._hosts.append(_Worker(mine))
+            self._hosts.append(_Worker(mine, timeout))
         self._host_of = [self._hosts[i % len(self._hosts)] for i in numbered]
         described = self._call([(i, "describe", None) for i in numbered])
         self.obs_space: spaces.Dict
@@ -124,6 +140,7 @@ class Envs:
         """
         numbers = list(range(self._count) if indices is None else indices)
         calls = [self._reset_call(i) for i in numbers]
+        self._given = seeds is not None
         if seeds is not None:
             calls = [(i, "reset", int(s)) for (i, _, _), s in zip(calls, seeds)]
         return self._records(calls)
@@ -165,17 +182,67 @@ class Envs:
         seed = episode_seed(self._seed, index, int(self.episodes[index]))
         return (index, "reset", seed)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to bring all present episodes back."""
+        return {
+            "episodes": self.episodes.copy(),
+            "over": self._over.copy(),
+            "seeds": list(self._seeds),
+            "actions": [np.array(actions) for actions in self._actions],
+            "last": [dict(record) for record in self._last],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state_dict` was taken: `step` is next."""
+        self.episodes[:] = state["episodes"]
+        self._over[:] = state["over"]
+        self._seeds = list(state["seeds"])
+        self._actions = [list(actions) for actions in state["actions"]]
+        self._last = list(state["last"])
+        unfinished = [i for i in range(self._count) if not self._over[i]]
+        records = self._call([self._replay_call(i) for i in unfinished])
+        self._compare(unfinished, records)
+
+    def give_up(self) -> None:
+        """Ends all present episodes: the next `step` begins new ones."""
+        self._over[:] = True
+
+    def _replay_call(self, index: int) -> Call:
+        return (index, "replay", (self._seeds[index], self._actions[index]))
+
+    def _compare(self, indices: Sequence[int], records: Sequence[Record]) -> None:
+        """Gives up the episodes that were brought back, but not to where they were."""
+        for i, record in zip(indices, records):
+            old = self._last[i]
+            other = [n for n in old if not np.array_equal(old[n], record[n])]
+            if other:
+                self._over[i] = True
+                self.say(
+                    f"Environment {i} does not repeat itself: with the same seed and "
+                    f"actions, {', '.join(other)} differed after "
+                    f"{len(self._actions[i])} decisions. It begins its next episode, "
+                    "and this run will not equal an uninterrupted one."
+                )
+
     def _records(self, calls: list[Call]) -> Record:
         records = self._call(calls)
-        for (i, _, _), record in zip(calls, records):
+        for (i, method, argument), record in zip(calls, records):
             self._over[i] = record["is_last"]
+            self._last[i] = record
+            if method == "reset":
+                self._seeds[i], self._actions[i] = argument, []
+            else:
+                self._actions[i].append(argument)
         return {name: np.stack([r[name] for r in records]) for name in records[0]}
 
     def _call(self, calls: list[Call]) -> list[Any]:
-        """Runs calls where their environments live, answers in the same order."""
+        """Runs calls where their environments live, answers in the same order.
+
+        A step in `calls` becomes a reset where the episode had to be given up.
+        """
         if not self._hosts:
             raise RuntimeError("These environments are closed.")
-        answers: dict[int, Any] = {}
+        answers: dict[int, tuple[Call, Any]] = {}
         try:
             busy = []
             for host in self._hosts:
@@ -184,13 +251,51 @@ class Envs:
                     host.send(mine)
                     busy.append((host, mine))
             for host, mine in busy:
-                for (i, _, _), answer in zip(mine, host.receive()):
-                    answers[i] = answer
+                try:
+                    received = host.receive()
+                except WorkerDied as error:
+                    mine, received = self._revive(host, mine, error)
+                for call, answer in zip(mine, received):
+                    answers[call[0]] = call, answer
         except BaseException:
             # Some workers may still owe an answer; nothing after this is in step.
             self.close()
             raise
-        return [answers[i] for i, _, _ in calls]
+        calls[:] = [answers[i][0] for i, _, _ in calls]
+        return [answers[i][1] for i, _, _ in calls]
+
+    def _revive(
+        self, host: "Host", calls: list[Call], error: "WorkerDied"
+    ) -> tuple[list[Call], list[Any]]:
+        """Starts a process again, brings its episodes back and repeats the calls.
+
+        What kills it twice is given up: the last try begins new episodes, or the same
+        ones anew if their seeds were given.
+
+        Returns:
+          The calls as they were made in the end, and their answers.
+        """
+        for last_try in (False, True):
+            self.restarts += 1
+            self.say(f"{error} It is started again (restart {self.restarts}).")
+            try:
+                host.restart()
+                mine = [i for i, h in enumerate(self._host_of) if h is host]
+                if last_try:
+                    self._over[mine] = True
+                running = [i for i in mine if not self._over[i]]
+                if running:
+                    host.send([self._replay_call(i) for i in running])
+                    self._compare(running, host.receive())
+                for number, (i, method, _) in enumerate(calls):
+                    if method == "step" and self._over[i]:
+                        again = (i, "reset", self._seeds[i])
+                        calls[number] = again if self._given else self._reset_call(i)
+                host.send(calls)
+                return calls, host.receive()
+            except WorkerDied as next_error:
+                error = next_error
+        raise RuntimeError(f"{error} So it did after two restarts.")
 
 
 class Remote:
@@ -202,10 +307,11 @@ class Remote:
 
     Args:
         make: its constructor, called there.
+        timeout: see `Envs`.
     """
 
-    def __init__(self, make: MakeFn):
-        self._envs = Envs([make], workers=1)
+    def __init__(self, make: MakeFn, timeout: float = 0.0):
+        self._envs = Envs([make], workers=1, timeout=timeout)
         self.obs_space = self._envs.obs_space
         self.action_space = self._envs.action_space
         self.repeat = self._envs.repeat
@@ -249,6 +355,8 @@ class Host(Protocol):
 
     def receive(self) -> list[Any]: ...
 
+    def restart(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -265,23 +373,34 @@ class _Here:
     def receive(self) -> list[Any]:
         return self._answers
 
+    def restart(self) -> None:
+        raise NotImplementedError  # nothing here dies alone
+
     def close(self) -> None:
         for env in self._envs.values():
             env.close()
 
 
+class WorkerDied(RuntimeError):
+    """A worker process ended, or did not answer in time."""
+
+
 class _Worker:
     """Environments in a process of their own."""
 
-    def __init__(self, make_fns: dict[int, MakeFn]):
+    def __init__(self, make_fns: dict[int, MakeFn], timeout: float = 0.0):
         self._numbers = list(make_fns)
+        self._timeout = timeout
         try:
-            constructors = cloudpickle.dumps(make_fns)
+            self._constructors = cloudpickle.dumps(make_fns)
         except Exception as error:
             raise UserError(
                 f"An environment's constructor cannot be sent to a worker process "
                 f"({error}): construct everything inside of it, or use workers=0."
             ) from error
+        self._start()
+
+    def _start(self) -> None:
         ours, theirs = multiprocessing.Pipe()
         paths = [os.path.abspath(path) for path in sys.path]  # "" is the current folder
         self._process = subprocess.Popen(
@@ -292,16 +411,23 @@ class _Worker:
         )
         theirs.close()
         self._pipe = ours
-        self._send(constructors)
+        self.send(self._constructors)
 
-    def send(self, calls: list[Call]) -> None:
-        self._send(calls)
+    def send(self, calls: list[Call] | bytes) -> None:
+        # A dead process is noticed when its answer is waited for.
+        with contextlib.suppress(ConnectionError):
+            self._pipe.send(calls)
 
     def receive(self) -> list[Any]:
         try:
+            if self._timeout and not self._pipe.poll(self._timeout):
+                raise WorkerDied(
+                    f"The process of {self._names()} did not answer for "
+                    f"{self._timeout:g} seconds."
+                )
             kind, number, content = self._pipe.recv()
         except (EOFError, ConnectionError):
-            self._died()
+            raise WorkerDied(self._how_it_died()) from None
         if kind == "user error":
             raise UserError(f"Environment {number}: {content}")
         if kind == "error":
@@ -309,6 +435,12 @@ class _Worker:
                 f"Environment {number} failed in its process:\n{content}"
             )
         return content
+
+    def restart(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._pipe.close()
+        self._start()
 
     def close(self) -> None:
         self._pipe.close()  # which ends the worker, at its next read
@@ -318,23 +450,17 @@ class _Worker:
             self._process.kill()
             self._process.wait()
 
-    def _send(self, message: Any) -> None:
-        try:
-            self._pipe.send(message)
-        except ConnectionError:
-            self._died()
-
-    def _died(self) -> None:
+    def _how_it_died(self) -> str:
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             code = None
         name = f" ({signal.Signals(-code).name})" if code and code < 0 else ""
+        return f"The process of {self._names()} died with exit code {code}{name}."
+
+    def _names(self) -> str:
         several = "s" if len(self._numbers) > 1 else ""
-        raise RuntimeError(
-            f"The process of environment{several} "
-            f"{', '.join(map(str, self._numbers))} died with exit code {code}{name}."
-        )
+        return f"environment{several} {', '.join(map(str, self._numbers))}"
 
 
 def serve(descriptor: int) -> None:

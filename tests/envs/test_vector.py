@@ -1,6 +1,7 @@
 """Many environments: seeds, resets, processes, and what happens when one breaks."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -200,9 +201,6 @@ def killed(env):
             r"(?s)Environment 1 .*in crash.*ZeroDivisionError: oh no",
         ),
         (2, complain, UserError, "^Environment 1: the battery is empty$"),
-        (2, vanish, RuntimeError, "environment 1 died with exit code 3"),
-        (2, killed, RuntimeError, r"environment 1 died with exit code -9 \(SIGKILL\)"),
-        (1, vanish, RuntimeError, "environments 0, 1 died with exit code 3"),
     ],
 )
 def test_what_breaks_is_reported(workers, misbehave, error, message):
@@ -213,6 +211,126 @@ def test_what_breaks_is_reported(workers, misbehave, error, message):
         envs.step(actions(2))
     with pytest.raises(RuntimeError, match="closed"):
         envs.step(actions(2))
+
+
+class Fragile(Env):
+    """A random walk from a seed. In episodes of even seeds, `breaks` comes at frame 3.
+
+    Only as long as the file `spare` exists, which it then removes; always without one.
+    """
+
+    def __init__(self, breaks=None, spare=None):
+        super().__init__({"place": box((2,))}, action_box(1), 1, 5)
+        self.breaks, self.spare = breaks, spare
+
+    def _reset(self, seed):
+        self.seed = seed
+        self.random = np.random.default_rng(seed)
+        self.place = self.random.normal(size=2)
+
+    def _frame(self, action):
+        if self.breaks and self._frames == 2 and self.seed % 2 == 0:
+            if self.spare is None:
+                self.breaks(self)
+            elif os.path.exists(self.spare):
+                os.remove(self.spare)
+                self.breaks(self)
+        self.place = self.place + action[0] + self.random.normal(size=2)
+        return float(self.place[0]), False, False
+
+    def _observe(self):
+        return {"place": self.place.astype(np.float32)}
+
+    def render(self, size=None):
+        return np.zeros((4, 4, 3), np.uint8)
+
+
+def walk(envs, steps=14):
+    random = np.random.default_rng(0)
+    rows = [envs.reset()]
+    rows += [
+        envs.step(random.uniform(-1, 1, (len(envs), 1)).astype(np.float32))
+        for _ in range(steps)
+    ]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def hang(env):
+    time.sleep(1000)
+
+
+@pytest.mark.parametrize(
+    ("workers", "breaks", "sentence"),
+    [
+        (2, vanish, r"of environment 1 died with exit code 3\. It is started again"),
+        (1, killed, r"of environments 0, 1 died with exit code -9 \(SIGKILL\)"),
+        (2, hang, "of environment 1 did not answer for 6 seconds"),
+    ],
+)
+def test_a_process_that_dies_or_hangs_is_started_again(
+    workers, breaks, sentence, tmp_path
+):
+    with Envs([Fragile] * 2, 0, seed=3) as envs:
+        expected = walk(envs)
+    spare = tmp_path / "spare"
+    spare.touch()
+    makes = [Fragile, lambda: Fragile(breaks, str(spare))]
+    said = []
+    with Envs(makes, workers, seed=3, timeout=6) as envs:
+        envs.say = said.append
+        np.testing.assert_equal(walk(envs), expected)
+        assert envs.restarts == 1
+    assert not spare.exists()
+    (text,) = said
+    assert re.search(sentence, text)
+
+
+def test_an_episode_that_always_kills_its_process_is_given_up():
+    said = []
+    with Envs([lambda: Fragile(vanish)], 1, seed=3) as envs:
+        envs.say = said.append
+        starts = walk(envs)["is_first"][:, 0]
+        seeds = [episode_seed(3, 0, number) for number in range(5)]
+        lengths = [3 if seed % 2 == 0 else 6 for seed in seeds]  # rows
+        assert np.flatnonzero(starts).tolist() == [
+            row for row in np.cumsum([0, *lengths]) if row < 15
+        ]
+        assert (
+            envs.restarts
+            == len(said)
+            == 2
+            * sum(
+                length == 3 and end <= 14
+                for length, end in zip(lengths, np.cumsum(lengths))
+            )
+        )
+
+
+def never(env, seed):
+    os._exit(4)
+
+
+def test_a_process_that_cannot_live_is_an_error():
+    class Stillborn(Fragile):
+        _reset = never
+
+    envs = Envs([Stillborn], 1)
+    with pytest.raises(RuntimeError, match="after two restarts"):
+        envs.reset()
+    with pytest.raises(RuntimeError, match="closed"):
+        envs.reset()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unfinished_episodes_come_back(workers):
+    with Envs([Fragile] * 2, workers, seed=3) as envs:
+        walk(envs, 8)
+        state = envs.state_dict()
+        expected = [envs.step(actions(2) + 0.5) for _ in range(6)]
+    with Envs([Fragile] * 2, workers, seed=3) as envs:
+        envs.load_state_dict(state)
+        found = [envs.step(actions(2) + 0.5) for _ in range(6)]
+    np.testing.assert_equal(found, expected)
 
 
 def fails_to_start():

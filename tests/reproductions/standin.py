@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
         saved = saves.latest()
         state = {"frames": 0, "value": run.seed, "logs": None}
         if saved:
-            state = checkpoint.read(saved, "loop")
+            state = checkpoint.read(saved[0], "loop")
         with open(path.with_suffix(".starts"), "a") as file:
             file.write(f"{state['frames']} {os.getpid()}\n")
         files = logs.Logs(path, state["logs"], state["frames"])
