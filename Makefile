@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 JOBS ?= 2
 
 .PHONY: env env-jax env-cluster reproduce test test-all test-jax test-all-jax
-.PHONY: test-cluster lint
+.PHONY: test-cluster test-faults lint
 
 env: .venv/.complete
 env-jax: .venv-jax/.complete
@@ -44,6 +44,10 @@ test: lint
 test-all: lint env-cluster
 	.venv/bin/python -m pytest -q -n $(JOBS) tests/envs
 	.venv/bin/python -m pytest -q -n $(JOBS) --ignore tests/envs
+
+# Kills 50 runs, damages files, fills disks: twenty minutes.
+test-faults: env
+	.venv/bin/python -m tests.faults --kills=50 --jobs=$(JOBS)
 
 # Parity and smoke tests on the JAX backend; the second compares every file.
 test-jax: env-jax

@@ -4,6 +4,7 @@
         --logdir=logs/walker_walk
     python run.py evaluate --logdir=logs/walker_walk --episodes=10
     python run.py video --logdir=logs/walker_walk
+    python run.py export --logdir=logs/walker_walk
 
 The same train command continues a run that was interrupted. `--help` after a command
 shows its settings, `--helpfull` those of the algorithm too.
@@ -113,7 +114,27 @@ def video(argv: Sequence[str]) -> None:
         print(file)
 
 
-COMMANDS = {"train": train, "evaluate": evaluate, "video": video}
+def export(argv: Sequence[str]) -> None:
+    """Writes the policy of the newest checkpoint as a SavedModel of TensorFlow."""
+    parsed = _flags()
+    define: dict[str, Any] = {"flag_values": parsed, "module_name": RUN}
+    flags.DEFINE_string("logdir", "", "directory of the run", **define)
+    flags.DEFINE_string("out", "", "directory; LOGDIR/export if empty", **define)
+    modes = ["eval", "train"]
+    flags.DEFINE_enum("mode", "eval", modes, "how the policy acts", **define)
+    if not _parse(parsed, argv):
+        return
+    _need_logdir(parsed.logdir)
+    path = Path(parsed.logdir)
+    logdir.read(path)  # before the seconds that the next import takes
+    from dreamer_tf import export as exports
+
+    out = Path(parsed.out) if parsed.out else None
+    for file in exports.export_run(path, out, parsed.mode):
+        print(file)
+
+
+COMMANDS = {"train": train, "evaluate": evaluate, "video": video, "export": export}
 
 
 def main(argv: Sequence[str]) -> int:

@@ -7,6 +7,8 @@ TensorBoard repeats metrics.jsonl. Every x axis is environment frames.
 import collections
 import csv
 import dataclasses
+import functools
+import hashlib
 import io
 import json
 import math
@@ -54,19 +56,29 @@ class Logs:
       position: what `state()` returned at the checkpoint that is continued; rows
         after it are removed. None starts the files anew.
       frames: of that checkpoint.
+      say: receives a sentence about a file that is not what was written.
     """
 
     def __init__(
         self,
         directory: Path,
-        position: Mapping[str, int] | None = None,
+        position: Mapping[str, Mapping[str, Any]] | None = None,
         frames: int = 0,
+        say: Callable[[str], None] = print,
     ):
         directory = Path(directory)
-        position = position or {METRICS: 0, SCORES: 0}
-        _cut(directory / METRICS, position[METRICS], lambda line: False)
+        for name in (METRICS, SCORES) if position else ():
+            was = position[name]
+            if _digest(directory / name, was["bytes"]) != was:
+                say(
+                    f"{directory / name} is not what this run wrote until its last "
+                    "checkpoint: rows are missing or changed. Training goes on."
+                )
+        sizes = {name: place["bytes"] for name, place in (position or {}).items()}
+        _cut(directory / METRICS, sizes.get(METRICS, 0), lambda line: False)
         # Evaluations by hand of a checkpoint that still counts are kept.
-        _cut(directory / SCORES, position[SCORES], lambda line: _by_hand(line, frames))
+        by_hand = functools.partial(_by_hand, frames=frames)
+        _cut(directory / SCORES, sizes.get(SCORES, 0), by_hand)
         self._metrics = open(directory / METRICS, "a")  # noqa: SIM115
         self._scores = open(directory / SCORES, "a")  # noqa: SIM115
         if not self._scores.tell():
@@ -88,14 +100,14 @@ class Logs:
         self._scores.write(_csv(episode))
         self._scores.flush()
 
-    def state(self) -> dict[str, int]:
-        """Bytes written so far, all of them safely on disk."""
-        sizes = {}
+    def state(self) -> dict[str, dict[str, Any]]:
+        """Size and checksum of what is written, all of it safely on disk."""
+        state = {}
         for name, file in ((METRICS, self._metrics), (SCORES, self._scores)):
             file.flush()
             os.fsync(file.fileno())
-            sizes[name] = os.fstat(file.fileno()).st_size
-        return sizes
+            state[name] = _digest(Path(file.name))
+        return state
 
     def close(self) -> None:
         for file in (self._metrics, self._scores, self._board):
@@ -130,6 +142,12 @@ def _by_hand(line: bytes, frames: int) -> bool:
     if len(cells) != len(COLUMNS) or row["kind"] != "eval_cmd":
         return False
     return int(row["frames"]) <= frames
+
+
+def _digest(path: Path, size: int | None = None) -> dict[str, Any]:
+    """Of the first `size` bytes of a file."""
+    data = path.read_bytes()[:size] if path.exists() else b""
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def _cut(path: Path, size: int, keep: Callable[[bytes], bool]) -> None:

@@ -420,7 +420,7 @@ class Trainer:
             f"{sum(parts.agent.param_count().values()):,} parameters."
         )
         terminal.say(needs(run, parts))
-        self.logs = Logs(path, position, self.progress.frames)
+        self.logs = Logs(path, position, self.progress.frames, terminal.say)
 
     def train(self) -> None:
         """Goes on until the budget is spent; the last thing is a checkpoint."""
@@ -548,7 +548,7 @@ class Trainer:
         )
         parts.replay.mark_saved()
 
-    def _restore(self, path: Path, damaged: set[str]) -> dict[str, int]:
+    def _restore(self, path: Path, damaged: set[str]) -> dict[str, Any]:
         """Takes the state of a checkpoint; returns the position of the logs."""
         parts, loop = self.parts, checkpoint.read(path, "loop")
         parts.agent.load_state_dict(checkpoint.read_arrays(path / "agent.npz"))

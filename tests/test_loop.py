@@ -19,6 +19,7 @@ from dreamer_tf.envs import Envs, episode_seed
 from dreamer_tf.errors import Interrupted, UserError
 from dreamer_tf.logs import Episode, Terminal
 from tests import fakes
+from tests.runs import everything, metrics, scores
 
 
 def settings(path, **changes):
@@ -31,18 +32,6 @@ def train(run, config=None, tape=None, **more):
     make = functools.partial(fakes.make_parts, tape=tape)
     config = config or fakes.Config(prefill=8, ratio=0.5)
     return loop.train(run, config, ["test"], make, terminal=terminal, **more)
-
-
-def metrics(path):
-    """Rows without what differs between machines."""
-    return [
-        {k: v for k, v in row.items() if not k.startswith("machine/")}
-        for row in logs.read_metrics(path)
-    ]
-
-
-def scores(path):
-    return (path / logs.SCORES).read_text().splitlines()
 
 
 class Recorder:
@@ -229,19 +218,6 @@ def test_a_longer_run_continues(tmp_path):
     assert len(starts) == 2
     seeds = [line.split(",")[7] for line in scores(tmp_path)[1:]]
     assert len(set(seeds)) == len(seeds)
-
-
-def everything(path):
-    """What equal runs leave: rows, scores and the state of the last checkpoint."""
-    saved = checkpoint.latest(path / logdir.CHECKPOINTS)
-    parts = ("loop", "schedule", "replay", "envs", "decision")
-    state = {part: checkpoint.read(saved, part) for part in parts}
-    # Lines hold the speed, whose length is that of no other run.
-    del state["loop"]["logs"]
-    pieces = (saved / checkpoint.PIECES).glob("*.npz")
-    state |= {file.name: checkpoint.read_arrays(file) for file in pieces}
-    state["agent"] = checkpoint.read_arrays(saved / "agent.npz")
-    return metrics(path), scores(path), state
 
 
 def interrupted(run, config, at, make=fakes.make_parts):

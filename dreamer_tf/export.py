@@ -1,0 +1,266 @@
+"""A run's policy as files that need nothing but TensorFlow.
+
+    OUT/policy/       SavedModel with `initial_state` and `act`, for any batch size
+    OUT/weights.npz   the variables that these read, by the agent's names
+    OUT/export.json   of what run it is, and the names, shapes and dtypes of inputs
+                      and outputs; ends with six lines that use it
+
+The state of the policy goes in and out by name, and so does the seed of its noise:
+the same inputs give the same action.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from dreamer_tf import checkpoint, logdir, loop
+from dreamer_tf.agent import Agent, load_agent, space_to_json
+from dreamer_tf.config import to_dict
+from dreamer_tf.errors import UserError
+
+POLICY, WEIGHTS, ABOUT = "policy", "weights.npz", "export.json"
+
+
+def export_run(
+    path: Path, out: Path | None = None, mode: Literal["eval", "train"] = "eval"
+) -> list[Path]:
+    """Writes the policy of a run's newest checkpoint.
+
+    Args:
+      path: the run's logdir.
+      out: directory of the files; `export` in the logdir if None. An earlier export
+        is replaced as a whole.
+      mode: how the policy acts, see `Agent.policy`.
+
+    Returns:
+      The three files named above.
+
+    Raises:
+      UserError: no checkpoint, another backend than TensorFlow, or a directory that
+        cannot be written or holds something else.
+    """
+    run = logdir.read(path)
+    if keras.backend.backend() != "tensorflow":
+        raise UserError(
+            f"The backend is '{keras.backend.backend()}', but a SavedModel is made by "
+            "TensorFlow: run this command with KERAS_BACKEND=tensorflow, which reads "
+            "the same checkpoints."
+        )
+    out = (path / "export" if out is None else out).resolve()
+    _refuse_others(out)
+    saved = checkpoint.latest(path / logdir.CHECKPOINTS)
+    agent = load_agent(saved)
+    agent.frames = checkpoint.read(saved, "loop")["progress"]["frames"]
+    about: dict[str, Any] = {
+        "version": agent.version,
+        "mode": mode,
+        "frames": agent.frames,
+        "commit": logdir.commit(),
+        "env": {"task": run.task, **loop.env_arguments(run)},
+        "obs_space": space_to_json(agent.obs_space),
+        "action_space": space_to_json(agent.action_space),
+        "config": to_dict(agent.config),
+    }
+    with _replacing(out) as directory:
+        about |= save_policy(agent, mode, directory)
+        (directory / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+    return [out / name for name in (POLICY, WEIGHTS, ABOUT)]
+
+
+def save_policy(
+    agent: Agent, mode: Literal["eval", "train"], directory: Path
+) -> dict[str, Any]:
+    """Writes the SavedModel and the weights into a directory.
+
+    Args:
+      agent: its `frames` decide how much a DreamerV1 of mode "train" explores.
+      mode: how the policy acts.
+
+    Returns:
+      What export.json says of them: `names` (entry -> tensor), `functions` (their
+      inputs and outputs; None in a shape is the batch) and `usage`.
+
+    Raises:
+      OSError: the directory cannot be written.
+    """
+    import tensorflow as tf  # not above: on JAX there may be none
+
+    start = agent.initial_state(1)
+    obs_names, state_names = _names("obs", agent.shapes), _names("state", start)
+    axes = _batch_axes(agent)
+
+    def act(**inputs):
+        obs = {key: inputs[name] for key, name in obs_names.items()}
+        obs["is_first"] = inputs["is_first"]
+        state = {key: inputs[name] for key, name in state_names.items()}
+        size = tf.shape(obs["is_first"])[0]
+        # All that is asked of the state is its size, here known when it runs only.
+        sized = {"action": SimpleNamespace(shape=(size, agent.actions))}
+        noise = agent.draw_policy(inputs["seed"], obs, sized)
+        noise = {key: _to_front(x, axes[key]) for key, x in noise.items()}
+        state["frames"] = tf.fill([size, 1], float(agent.frames))  # DreamerV1 asks
+
+        def row(args):
+            """The agent's code knows its batch size: here it is 1."""
+            noise, obs, state = args
+            noise = {key: tf.expand_dims(x, axes[key]) for key, x in noise.items()}
+            obs, state = tf.nest.map_structure(lambda x: x[None], (obs, state))
+            result = agent.policy_step(noise, obs, state, mode=mode)
+            return tf.nest.map_structure(lambda x: x[0], result)
+
+        # Not one row after the other: it merges the rows of each operation.
+        action, state = tf.vectorized_map(row, (noise, obs, state), warn=False)
+        return {"action": action} | {state_names[key]: x for key, x in state.items()}
+
+    def initial_state(batch_size):
+        return {
+            state_names[key]: tf.repeat(tf.constant(x), batch_size, 0)
+            for key, x in start.items()
+        }
+
+    def spec(name, space):
+        return tf.TensorSpec((None, *space.shape), space.dtype, name)
+
+    inputs = [spec(obs_names[k], agent.obs_space[k]) for k in agent.shapes]
+    inputs += [tf.TensorSpec((None,), tf.bool, "is_first")]
+    inputs += [spec(name, start[key][0]) for key, name in state_names.items()]
+    inputs += [tf.TensorSpec((2,), tf.int32, "seed")]
+    size = tf.TensorSpec((), tf.int32, "batch_size")
+    module = tf.Module()
+    # Without XLA, which is not everywhere where TensorFlow is.
+    module.act = tf.function(act, autograph=False)
+    module.initial_state = tf.function(initial_state, autograph=False)
+    traced = {
+        "initial_state": module.initial_state.get_concrete_function(size),
+        "act": module.act.get_concrete_function(**{s.name: s for s in inputs}),
+    }
+    used = {id(variable) for variable in traced["act"].variables}
+    weights = {k: v for k, v in agent.variables.items() if id(v.value) in used}
+    module.weights = [v.value for v in weights.values()]
+    arrays: dict[str, Any] = {k: np.asarray(v) for k, v in weights.items()}
+    np.savez(directory / WEIGHTS, **arrays)
+    try:
+        tf.saved_model.save(module, str(directory / POLICY), signatures=traced)
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from error
+    given = {"initial_state": [size], "act": inputs}
+    return {
+        "names": {"obs": obs_names, "state": state_names},
+        "functions": {
+            name: {
+                "inputs": {s.name: _described(s) for s in given[name]},
+                "outputs": {
+                    output: _described(x)
+                    for output, x in function.structured_outputs.items()
+                },
+            }
+            for name, function in traced.items()
+        },
+        "usage": _usage(agent, obs_names),
+    }
+
+
+# --- Names, shapes and the example ------------------------------------------------
+
+
+def _names(prefix: str, entries: Iterable[str]) -> dict[str, str]:
+    """Entry -> name of its tensor: a Python identifier, no two the same."""
+    names: dict[str, str] = {}
+    for entry in entries:
+        name = re.sub(r"\W", "_", f"{prefix}_{entry}", flags=re.ASCII)
+        while name in names.values():
+            name += "_"
+        names[entry] = name
+    return names
+
+
+def _described(x: Any) -> dict[str, Any]:
+    return {"shape": list(x.shape), "dtype": x.dtype.name}
+
+
+def _usage(agent: Agent, names: Mapping[str, str]) -> list[str]:
+    """Six lines of Python that run where export.json lies."""
+    obs = ", ".join(
+        f'"{names[key]}": np.zeros({(1, *shape)}, "{agent.obs_space[key].dtype}")'
+        for key, shape in agent.shapes.items()
+    )
+    kind = "one-hot" if agent.discrete else "to be clipped to [-1, 1]"
+    return [
+        "import numpy as np, tensorflow as tf",
+        f'policy = tf.saved_model.load("{POLICY}")',
+        "state, first = policy.initial_state(1), tf.constant([True])  # of an episode",
+        f"obs = {{{obs}}}",
+        "state = dict(policy.act(**obs, **state, is_first=first, "
+        "seed=tf.constant([0, 0])))  # another seed at every decision",
+        f'action = state.pop("action")[0].numpy()  # {kind}; state: for the next call',
+    ]
+
+
+# --- Noise ------------------------------------------------------------------------
+
+
+def _batch_axes(agent: Agent) -> dict[str, int]:
+    """Which axis of each entry of the policy's noise is the batch."""
+    seed = np.zeros(2, np.int32)
+    one, two = (
+        agent.draw_policy(seed, {}, {"action": np.zeros((size, agent.actions))})
+        for size in (1, 2)
+    )
+    return {
+        key: [a != b for a, b in zip(one[key].shape, two[key].shape)].index(True)
+        for key in one
+    }
+
+
+def _to_front(x: Any, axis: int) -> Any:
+    """The same with `axis` as the first one."""
+    rest = [i for i in range(len(x.shape)) if i != axis]
+    return keras.ops.transpose(x, [axis, *rest])
+
+
+# --- Files ------------------------------------------------------------------------
+
+
+def _refuse_others(out: Path) -> None:
+    """Raises UserError if there is anything at `out` but an earlier export."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"--out={out} is a file; give a directory.")
+    found = {file.name for file in out.iterdir()}
+    if found and found != {POLICY, WEIGHTS, ABOUT}:
+        raise UserError(
+            f"--out={out} holds {min(found)} and is not an earlier export, which would "
+            "be replaced: give a new directory."
+        )
+
+
+@contextlib.contextmanager
+def _replacing(out: Path) -> Iterator[Path]:
+    """A new directory beside `out`, which gets this name when it is complete."""
+    new, old = (out.with_name(f".{out.name}.{os.getpid()}{s}") for s in ("", ".old"))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        new.mkdir()
+        yield new
+        if out.exists():
+            out.rename(old)
+        new.rename(out)
+    except OSError as error:
+        if old.exists() and not out.exists():
+            old.rename(out)
+        raise UserError(
+            f"--out={out} cannot be written ({error.strerror or error})."
+        ) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
