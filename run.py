@@ -5,6 +5,7 @@
     python run.py evaluate --logdir=logs/walker_walk --episodes=10
     python run.py video --logdir=logs/walker_walk
     python run.py export --logdir=logs/walker_walk
+    python run.py doctor
 
 The same train command continues a run that was interrupted. `--help` after a command
 shows its settings, `--helpfull` those of the algorithm too.
@@ -13,7 +14,7 @@ shows its settings, `--helpfull` those of the algorithm too.
 import os
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def train(argv: Sequence[str]) -> None:
     choice |= {"protocol": "", "task": ""}  # the version's and the benchmark's own
     for name, value in choice.items():
         flags.DEFINE_string(name, value, "", first)
-    first(["run.py", *argv], known_only=True)
+    _read(first, argv, known_only=True)
     run, agent = presets.load(*(str(first[name].value) for name in choice))
     parsed = _flags()
     configs.define_flags(run, parsed, RUN)
@@ -59,8 +60,8 @@ def evaluate(argv: Sequence[str]) -> None:
     parsed = _flags()
     define: dict[str, Any] = {"flag_values": parsed, "module_name": RUN}
     flags.DEFINE_string("logdir", "", "directory of the run", **define)
-    flags.DEFINE_integer("episodes", 10, "how many", lower_bound=1, **define)
-    flags.DEFINE_integer("seed", 0, "chooses the episodes", lower_bound=0, **define)
+    configs.define_number("episodes", 10, "how many", lower_bound=1, **define)
+    configs.define_number("seed", 0, "chooses the episodes", lower_bound=0, **define)
     modes = ["eval", "train", "random"]
     flags.DEFINE_enum("mode", "eval", modes, "how the policy acts", **define)
     if not _parse(parsed, argv):
@@ -88,12 +89,12 @@ def video(argv: Sequence[str]) -> None:
     least: dict[str, Any] = {**define, "lower_bound": 1}
     flags.DEFINE_string("logdir", "", "directory of the run", **define)
     flags.DEFINE_string("out", "", "directory; LOGDIR/videos if empty", **define)
-    flags.DEFINE_integer("episodes", 1, "how many to play", **least)
-    flags.DEFINE_integer("context", 5, "decisions that the model sees", **least)
-    flags.DEFINE_integer("horizon", 45, "decisions that it then predicts", **least)
+    configs.define_number("episodes", 1, "how many to play", **least)
+    configs.define_number("context", 5, "decisions that the model sees", **least)
+    configs.define_number("horizon", 45, "decisions that it then predicts", **least)
     fps = "decisions per second (default: 10 predicted, 30 of the policy)"
-    flags.DEFINE_integer("fps", None, fps, **least)
-    flags.DEFINE_integer("seed", 0, "chooses the episodes", lower_bound=0, **define)
+    configs.define_number("fps", None, fps, **least)
+    configs.define_number("seed", 0, "chooses the episodes", lower_bound=0, **define)
     if not _parse(parsed, argv):
         return
     _need_logdir(parsed.logdir)
@@ -134,7 +135,25 @@ def export(argv: Sequence[str]) -> None:
         print(file)
 
 
-COMMANDS = {"train": train, "evaluate": evaluate, "video": video, "export": export}
+def doctor(argv: Sequence[str]) -> int:
+    """Says what is wrong with this installation, and what to do about it."""
+    parsed = _flags()
+    where = "directory of the runs, whose disk is checked"
+    flags.DEFINE_string("logdir", "logs", where, flag_values=parsed, module_name=RUN)
+    if not _parse(parsed, argv):
+        return 0
+    from dreamer_tf import doctor as checks
+
+    return checks.report(parsed.logdir)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "video": video,
+    "export": export,
+    "doctor": doctor,
+}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -148,9 +167,15 @@ def main(argv: Sequence[str]) -> int:
                 f"The command is '{argv[0]}', but must be one of "
                 f"{', '.join(COMMANDS)}: python run.py train --help"
             )
-        COMMANDS[argv[0]](argv[1:])
+        if argv[0] != "doctor":  # which says more
+            _check_backend()
+        return COMMANDS[argv[0]](argv[1:]) or 0
     except (UserError, flags.Error) as error:
         print(f"run.py: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        doctor = "python run.py doctor says what is missing"
+        print(f"run.py: {error}: {doctor}.", file=sys.stderr)
         return 2
     except Interrupted as stop:
         print(f"run.py: {stop}", file=sys.stderr)
@@ -158,7 +183,6 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("run.py: interrupted; the same command continues.", file=sys.stderr)
         return 130
-    return 0
 
 
 def _flags() -> flags.FlagValues:
@@ -170,7 +194,7 @@ def _flags() -> flags.FlagValues:
 
 def _parse(values: flags.FlagValues, argv: Sequence[str]) -> bool:
     """Parses; False when the command line only asked for help, which is printed."""
-    positional = values(["run.py", *argv])[1:]
+    positional = _read(values, argv)
     if values["helpfull"].value:
         print(values.get_help())
     elif values["help"].value:
@@ -178,6 +202,22 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> bool:
     elif positional:
         raise UserError(f"'{positional[0]}' is not a flag: write --name=value.")
     return not (values["help"].value or values["helpfull"].value)
+
+
+def _read(values: flags.FlagValues, argv: Sequence[str], **how: Any) -> list[str]:
+    """Parses; the words that are no flags."""
+    try:
+        return values(["run.py", *argv], **how)[1:]
+    except ValueError as error:  # such as --nohelp=yes
+        raise UserError(f"{error}.") from error
+
+
+def _check_backend() -> None:
+    name = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if name not in ("tensorflow", "jax"):
+        raise UserError(
+            f"KERAS_BACKEND is '{name}'; it must be tensorflow (the default) or jax."
+        )
 
 
 def _need_logdir(path: str) -> None:

@@ -17,6 +17,7 @@ import importlib
 import json
 import pathlib
 import random
+import zipfile
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -27,10 +28,11 @@ from keras import ops
 
 from dreamer_tf import engine, rssm
 from dreamer_tf.config import from_dict, to_dict
-from dreamer_tf.errors import UserError
+from dreamer_tf.errors import UserError, reason
 
 VERSIONS = ("v1", "v2", "v3")
 FLAGS = ("is_first", "is_last", "is_terminal")
+RESERVED = ("action", "reward", *FLAGS, "id")  # entries of every batch
 MODES = ("train", "eval", "random")
 
 # Streams of randomness below the run's seed.
@@ -70,7 +72,14 @@ def make_agent(
     """
     module = version_module(version)
     config = module.Config() if config is None else config
+    if not isinstance(config, module.Config):
+        raise UserError(
+            f"The config is a {type(config).__module__}.{type(config).__name__}; for "
+            f"{version} it must be a {module.__name__}.Config."
+        )
     config.validate()
+    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
+        raise UserError(f"The seed is {seed!r}; it must be from 0 to {2**32 - 1}.")
     return module.AGENT(obs_space, action_space, config, seed)
 
 
@@ -94,23 +103,27 @@ def load_agent(path: str | pathlib.Path) -> "Agent":
         from dreamer_tf.checkpoint import latest
 
         path = latest(path / "checkpoints")
+    broken: tuple[type[Exception], ...] = (OSError, EOFError, zipfile.BadZipFile)
+    broken += (ValueError, KeyError, TypeError, AttributeError)  # another structure
     try:
         meta = json.loads((path / "agent.json").read_text())
         with np.load(path / "agent.npz", allow_pickle=False) as data:
             state = dict(data)
-    except (OSError, ValueError) as error:
+        module = version_module(meta["version"])
+        config = from_dict(module.Config(), meta["config"])
+        obs_space = space_from_json(meta["obs_space"])
+        action_space = space_from_json(meta["action_space"], bound=1)
+        seed = int(meta["seed"])
+    except broken as error:
         raise UserError(
-            f"{path} holds no readable agent ({error}); give a directory written "
-            "by agent.save() or a run's --logdir."
+            f"{path} holds no readable agent ({reason(error)}); give a directory "
+            "written by agent.save() or a run's --logdir."
         ) from error
-    module = version_module(meta["version"])
-    agent = make_agent(
-        meta["version"],
-        space_from_json(meta["obs_space"]),
-        space_from_json(meta["action_space"]),
-        from_dict(module.Config(), meta["config"]),
-        meta["seed"],
-    )
+    except UserError as error:
+        raise UserError(
+            f"{path / 'agent.json'} is not of this version of dreamer_tf: {error}"
+        ) from error
+    agent = make_agent(meta["version"], obs_space, action_space, config, seed)
     agent.load_state_dict(state)
     return agent
 
@@ -126,12 +139,13 @@ class Agent(abc.ABC):
 
     version: ClassVar[str]
     latents: ClassVar[tuple[str, ...]] = ()  # of the state, stored in replay
+    losses: ClassVar[tuple[str, ...]] = ()  # beside those of the observations
     dyn: Any  # the RSSM cell
 
     def __init__(self, obs_space, action_space, config, seed: int = 0):
         self.obs_space, self.action_space = obs_space, action_space
         self.config, self.seed = config, seed
-        self.shapes = check_obs_space(obs_space)
+        self.shapes = check_obs_space(obs_space, (*self.latents, *self.losses))
         self.actions, self.discrete = check_action_space(action_space)
         self.updates, self.decisions = 0, 0
         self.frames = 0  # of training; the loop says so, V1's exploration asks
@@ -383,8 +397,14 @@ def initial_seed(seed: int):
         random.setstate(state)
 
 
-def check_obs_space(space: spaces.Space) -> dict[str, tuple[int, ...]]:
-    """Shapes of all observation entries; raises UserError if one does not fit."""
+def check_obs_space(
+    space: spaces.Space, taken: tuple[str, ...] = ()
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of all observation entries; raises UserError if one does not fit.
+
+    Args:
+      taken: names that entries must not have, besides those of every batch.
+    """
     if not isinstance(space, spaces.Dict):
         raise UserError(
             f"The observation space is {space}; it must be a Dict of named entries."
@@ -398,7 +418,16 @@ def check_obs_space(space: spaces.Space) -> dict[str, tuple[int, ...]]:
                 f"Observation '{key}' is {entry}; it must be a float32 Box with at "
                 "most two axes, or a uint8 Box of shape [height, width, channels]."
             )
-        shapes[key] = tuple(entry.shape or ())
+        if key in (*RESERVED, *taken) or "/" in key:
+            raise UserError(
+                f"Observation '{key}' has a name that cannot be used; rename it to one "
+                f"without '/' that is none of {', '.join((*RESERVED, *taken))}."
+            )
+        if 0 in entry.shape:
+            raise UserError(
+                f"Observation '{key}' is {entry}, which holds no number; leave it out."
+            )
+        shapes[key] = tuple(entry.shape)
     if not shapes:
         raise UserError("The observation space is empty; it needs at least one entry.")
     return shapes
@@ -406,12 +435,15 @@ def check_obs_space(space: spaces.Space) -> dict[str, tuple[int, ...]]:
 
 def check_action_space(space: spaces.Space) -> tuple[int, bool]:
     """Width of the action vector, and whether it is discrete."""
-    if isinstance(space, spaces.Discrete):
+    if isinstance(space, spaces.Discrete) and space.start == 0:
         return int(space.n), True
-    if isinstance(space, spaces.Box) and len(space.shape) == 1:
-        return int(space.shape[0]), False
+    if isinstance(space, spaces.Box) and len(space.shape) == 1 and space.shape[0]:
+        bounds = np.stack([space.low, space.high], 1)
+        if (bounds == (-1, 1)).all():
+            return int(space.shape[0]), False
     raise UserError(
-        f"The action space is {space}; it must be Discrete, or a Box with one axis."
+        f"The action space is {space}; it must be Discrete from 0, or a Box from -1 to "
+        "1 with one axis."
     )
 
 
@@ -424,8 +456,8 @@ def space_to_json(space: spaces.Space) -> dict:
     return {"box": list(space.shape or ()), "dtype": str(space.dtype)}
 
 
-def space_from_json(data: dict) -> spaces.Space:
-    """The inverse of `space_to_json` (bounds are those of the dtype or [-1, 1])."""
+def space_from_json(data: dict, bound: float = np.inf) -> spaces.Space:
+    """The inverse of `space_to_json`; the bounds of a float32 Box are not in it."""
     if "dict" in data:
         entries = {k: space_from_json(v) for k, v in data["dict"].items()}
         return spaces.Dict(entries, sort_keys=False)  # V1 and V2 join them in order
@@ -433,4 +465,4 @@ def space_from_json(data: dict) -> spaces.Space:
         return spaces.Discrete(data["discrete"])
     if data["dtype"] == "uint8":
         return spaces.Box(0, 255, tuple(data["box"]), np.uint8)
-    return spaces.Box(-np.inf, np.inf, tuple(data["box"]), np.float32)
+    return spaces.Box(-bound, bound, tuple(data["box"]), np.float32)

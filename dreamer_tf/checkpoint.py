@@ -185,7 +185,7 @@ def saved_frames(directory: Path) -> int:
             files = json.loads((path / MARKER).read_bytes()).items()
             if all((path / name).stat().st_size == f["bytes"] for name, f in files):
                 return int(path.name.split("-")[1])
-        except (OSError, ValueError):
+        except (OSError, ValueError, AttributeError, TypeError, KeyError):
             pass  # half of one, or removed while it was looked at
     return 0
 

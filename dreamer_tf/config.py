@@ -9,13 +9,15 @@ import ast
 import contextlib
 import dataclasses
 import difflib
+import functools
 import inspect
 import io
-import math
+import operator
+import sys
 import tokenize
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
 from absl import flags
@@ -71,6 +73,14 @@ class RunConfig:
                 )
         if self.seed >= 2**32:
             raise UserError(f"--seed must be below {2**32}, got {self.seed}.")
+        # More would run out of memory, or not be a number of bytes or milliseconds.
+        at_most = {"envs": 4096, "size": 4096, "env_timeout": 1_000_000}
+        at_most |= {"replay_gb": 1_000_000, "disk_gb": 1_000_000}
+        for name, highest in at_most.items():
+            if getattr(self, name) > highest:
+                raise UserError(
+                    f"--{name} must be at most {highest}, got {getattr(self, name)}."
+                )
         if self.workers > self.envs:
             raise UserError(
                 f"--workers must be at most --envs={self.envs}, got {self.workers}."
@@ -105,6 +115,37 @@ def validate(config: Any) -> None:
             validate(value)
     if hasattr(config, "validate"):
         config.validate()
+
+
+def limit(
+    config: Any,
+    names: str,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> None:
+    """Refuses values out of range; of a list, every entry counts.
+
+    Args:
+      names: dotted, with spaces between them.
+
+    Raises:
+      UserError: names the first one that is out of range.
+    """
+    for name in names.split():
+        value = operator.attrgetter(name)(config)
+        for number in value if isinstance(value, tuple) else (value,):
+            limits = {
+                "at least": (at_least, operator.ge),
+                "above": (above, operator.gt),
+                "at most": (at_most, operator.le),
+                "below": (below, operator.lt),
+            }
+            given = [(w, end, ok) for w, (end, ok) in limits.items() if end is not None]
+            if not all(ok(number, end) for _, end, ok in given):
+                wanted = " and ".join(f"{words} {end}" for words, end, _ in given)
+                raise UserError(f"{name} is {number}; it must be {wanted}.")
 
 
 def updated(config: C, changes: Mapping[str, Any]) -> C:
@@ -203,7 +244,7 @@ def _expects(hint: Any) -> str:
     elif typing.get_origin(inner) is tuple:
         text = f"a comma-separated list, each {_expects(typing.get_args(inner)[0])}"
     else:
-        names = {int: "a whole number", float: "a number", str: "a text"}
+        names = {int: "a whole number", float: "a finite number", str: "a text"}
         text = names.get(inner, "true or false")
     return text + " or none" if optional else text
 
@@ -225,9 +266,9 @@ def _convert(name: str, hint: Any, value: Any) -> Any:
         return tuple(_convert(name, item, entry) for entry in value)
     if inner in (int, float):
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or math.isnan(value):
+        if not number or not abs(value) <= sys.float_info.max:  # nan neither
             raise wrong
-        if inner is int and not (math.isfinite(value) and value == int(value)):
+        if inner is int and value != int(value):
             raise wrong
         return inner(value)
     if not isinstance(value, inner):
@@ -274,6 +315,18 @@ class _Parser(flags.ArgumentParser):
         return _expects(self.hint)
 
 
+class _AtLeast(_Parser):
+    def __init__(self, name: str, hint: Any, lowest: float):
+        super().__init__(name, hint)
+        self.lowest = lowest
+
+    def parse(self, argument: Any) -> Any:
+        value = super().parse(argument)
+        if value < self.lowest:
+            raise ValueError(f"it must be at least {self.lowest}.")
+        return value
+
+
 class _Serializer(flags.ArgumentSerializer):
     def serialize(self, value: Any) -> str:
         return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -287,6 +340,34 @@ class _Switch(flags.BooleanFlag):
             raise flags.IllegalFlagValueError(
                 f"flag --{self.name}={argument}: it must be true or false."
             ) from None
+
+
+def define_number(
+    name: str,
+    default: float | None,
+    text: str,
+    lower_bound: float,
+    flag_values: flags.FlagValues = flags.FLAGS,
+    module_name: str | None = None,
+    kind: type = int,
+) -> None:
+    """Defines a flag that is no field; its mistakes read like those of fields."""
+    parser = _AtLeast(name, kind, lower_bound)
+    flag = flags.Flag(parser, _Serializer(), name, default, text)
+    flags.DEFINE_flag(flag, flag_values, module_name)
+
+
+def parser(name: str) -> Callable[[list[str]], list[str]]:
+    """For `app.run` of a script: its mistakes in flags are one line, as of `run.py`."""
+
+    def parse(argv: list[str]) -> list[str]:
+        try:
+            return flags.FLAGS(argv)
+        except (flags.Error, ValueError) as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            sys.exit(2)
+
+    return parse
 
 
 def define_flags(config: Any, flag_values: flags.FlagValues, section: str) -> None:
@@ -317,7 +398,7 @@ def from_flags(config: C, flag_values: flags.FlagValues) -> C:
 
 def helps(config: Any, prefix: str = "") -> dict[str, str]:
     """Dotted name -> the field's comment in the source."""
-    comments = _comments(type(config))
+    comments = _comments(type(config))  # type: ignore[arg-type]
     texts: dict[str, str] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -328,6 +409,7 @@ def helps(config: Any, prefix: str = "") -> dict[str, str]:
     return texts
 
 
+@functools.cache  # reading a source file takes a while
 def _comments(cls: Any) -> dict[str, str]:
     """Field -> comment, from the class's source and that of its bases."""
     found: dict[str, str] = {}

@@ -7,6 +7,7 @@ own: both in one can crash, and a crash is a finding.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import fcntl
 import importlib.metadata
@@ -41,6 +42,7 @@ STACK = {
 }
 TFP = {"tensorflow": "tensorflow-probability", "jax": "tfp-nightly"}
 SIMULATOR = {"dm-control": "1.0.50", "mujoco": "3.17.0"}  # as dmc.py wants them
+MUJOCO_4 = ("mujoco-core", "mujoco-studio")
 
 # What is needed, where no requirements file is there to say it.
 NEEDED = (
@@ -54,11 +56,12 @@ NEEDED_BY = {
 }
 
 # Values of environment variables that hide a GPU; packages that a GPU needs.
-HIDES = (("CUDA_VISIBLE_DEVICES", ("", "-1")), ("JAX_PLATFORMS", ("cpu",)))
+HIDES = {"CUDA_VISIBLE_DEVICES": ("", "-1"), "JAX_PLATFORMS": ("cpu",)}
 CUDA = {"tensorflow": "nvidia-cudnn-cu12", "jax": "jax-cuda12-plugin"}
 
 DMC_TASK, GYM_TASK = "cartpole_swingup", "gym_CartPole-v1"
-LEAST_MEMORY, LEAST_DISK = 2e9, 5e9  # bytes; less is worth a warning
+# Bytes; less is worth a warning. Runs of the protocol lite take up to 2.3 GB of memory.
+LEAST_MEMORY, LEAST_DISK = 2.5e9, 5e9
 ABOVE = "first do what the rows above say"
 
 
@@ -125,9 +128,9 @@ def installed() -> dict[str, str]:
     """Versions of all packages of this Python, without importing any."""
     versions: dict[str, str] = {}
     for package in importlib.metadata.distributions():
-        name = package.metadata["Name"]
-        if name:  # an interrupted installation leaves nameless directories
-            versions.setdefault(canonical(name), package.version)
+        # An interrupted installation leaves directories that say nothing.
+        with contextlib.suppress(Exception):
+            versions.setdefault(canonical(package.metadata["Name"]), package.version)
     if "tensorflow-cpu" in versions:  # a smaller build of the same module
         versions.setdefault("tensorflow", versions["tensorflow-cpu"])
     return versions
@@ -170,7 +173,7 @@ def choose_backend(
     if environ.get("KERAS_BACKEND"):
         return environ["KERAS_BACKEND"], "KERAS_BACKEND"
     name = str(settings.get("backend") or "tensorflow")
-    return name, "the default" if name == "tensorflow" else "says keras.json"
+    return name, "default" if name == "tensorflow" else "keras.json"
 
 
 def made_for(backend: str, versions: Mapping[str, str]) -> str:
@@ -309,9 +312,17 @@ def check_probability(versions: Mapping[str, str], pins: Pins, kind: str) -> Fin
 def check_simulator(versions: Mapping[str, str], pins: Pins) -> list[Finding]:
     """dm_control and mujoco, whose newest versions do not fit."""
     dm_control, mujoco = (versions.get(name) for name in SIMULATOR)
+    # mujoco 4 is several packages, which write into one directory: a mere downgrade
+    # leaves their files between those of mujoco 3, and removing them later breaks it.
+    parts = [name for name in MUJOCO_4 if name in versions]
+    clean = f"{pip('uninstall', '-y', 'mujoco', *parts)} && {_pair('install')}"
     if dm_control and mujoco and _numbers(mujoco) >= (4,):
         found = f"{dm_control} cannot load any task with mujoco {mujoco}"
-        return [Finding(PROBLEM, "dm_control", found, _pair("install"))]
+        return [Finding(PROBLEM, "dm_control", found, clean)]
+    if mujoco and parts:
+        found = f"{mujoco}, mixed with files of {' and '.join(parts)} of mujoco 4"
+        rest = check_package("dm-control", versions, pins)
+        return [rest, Finding(WARNING, "mujoco", found, clean)]
     return [check_package(name, versions, pins) for name in SIMULATOR]
 
 
@@ -370,7 +381,7 @@ def check_backend(
     if "gpus" not in answer:
         found += f" does not work: {answer.get('error', 'it is missing')}"
         return Finding(PROBLEM, title, found, advice)
-    found += f" starts, compiles and runs in {answer['seconds']:.0f} s"
+    found += f" starts and compiles ({answer['seconds']:.0f} s)"
     return Finding(OK, title, found)
 
 
@@ -401,7 +412,9 @@ def check_gpu(
         return Finding(WARNING, title, f"{found} without a backend", ABOVE)
     if here:
         found += f", but {name} does not see it and will use the CPU"
-        for variable, values in HIDES:
+        for variable, values in HIDES.items():
+            if variable == "JAX_PLATFORMS" and name != "jax":
+                continue
             if environ.get(variable) in values:
                 found += f": {variable}='{environ[variable]}' hides it"
                 return Finding(WARNING, title, found, f"unset {variable}")
@@ -451,20 +464,19 @@ def check_opengl(
         reasons = "; ".join(f"{name}: {why}" for name, why in failures.items())
         found = f"cannot draw, so there are no images; {vectors} ({reasons})"
         return Finding(WARNING, title, found, gl._HELP)
-    found = "; ".join(
-        f"{name} {'fails' if failure else 'works'}"
-        for name, failure in failures.items()
-    )
+    bad = [name for name in failures if name not in good]
+    found = f"{' and '.join(good)} can draw"
+    found += f", {' and '.join(bad)} not" if bad else ""
     if not chosen:
-        return Finding(OK, title, f"{found}; {good[0]} is taken (no MUJOCO_GL is set)")
+        return Finding(OK, title, f"{found}; runs take {good[0]}")
     if chosen in gl.DISABLED:
-        found += f"; but MUJOCO_GL={chosen} forbids images; {vectors}"
+        found += f"; but MUJOCO_GL={chosen} forbids it ({vectors})"
         return Finding(WARNING, title, found, "unset MUJOCO_GL")
     if chosen not in good:
-        why = failures.get(chosen) or f"unlike {', '.join(gl.CANDIDATES)}"
-        found += f"; but MUJOCO_GL={chosen} is set, so there are no images ({why}); "
-        return Finding(WARNING, title, found + vectors, "unset MUJOCO_GL")
-    return Finding(OK, title, f"{found}; MUJOCO_GL={chosen} is set")
+        why = failures.get(chosen, f"must be one of {', '.join(failures)}")
+        found += f"; but MUJOCO_GL={chosen} is set ({why})"
+        return Finding(WARNING, title, found, "unset MUJOCO_GL")
+    return Finding(OK, title, f"{found}; MUJOCO_GL={chosen}")
 
 
 def check_cpu(usable: int, total: int, share: float | None) -> Finding:
@@ -488,7 +500,7 @@ def check_memory(total: int, available: int | None, limit: int | None) -> Findin
         found += f", {_gb(limit)} for this container"
         least = min(least, limit)
     if least < LEAST_MEMORY:
-        advice = f"free some: a small run (--protocol=lite) needs {_gb(LEAST_MEMORY)}"
+        advice = f"free some: even --protocol=lite needs {_gb(LEAST_MEMORY)}"
         return Finding(WARNING, "memory", found, advice)
     return Finding(OK, "memory", found)
 
@@ -564,11 +576,13 @@ def try_backend() -> dict[str, Any]:
 
 def try_task(name: str) -> dict[str, Any]:
     """Loads an environment and takes a step in it."""
-    import dreamer_tf
+    import numpy as np
 
-    with dreamer_tf.make_env(name) as env:
+    from dreamer_tf.envs import action_size, make_env
+
+    with make_env(name) as env:
         env.reset(seed=0)
-        env.step(env.action_space.sample())
+        env.step(np.zeros(action_size(env.action_space), np.float32))
     return {}
 
 
@@ -601,9 +615,9 @@ def ask(function: str, *arguments: str, timeout: float = 180) -> dict[str, Any]:
         )
     except subprocess.TimeoutExpired:
         return {"error": f"no answer within {timeout:g} seconds"}
-    lines = run.stdout.strip().splitlines()
-    if run.returncode == 0 and lines:
-        return {"seconds": time.monotonic() - start, **json.loads(lines[-1])}
+    answers = [line for line in run.stdout.splitlines() if line.startswith("{")]
+    if run.returncode == 0 and answers:
+        return {"seconds": time.monotonic() - start, **json.loads(answers[-1])}
     reason = (run.stderr.strip().splitlines() or ["no message"])[-1]
     if run.returncode < 0:
         reason = f"killed by {signal.Signals(-run.returncode).name} ({reason})"
@@ -611,7 +625,7 @@ def ask(function: str, *arguments: str, timeout: float = 180) -> dict[str, Any]:
 
 
 def answer(function: str, *arguments: str) -> None:
-    """The other end of `ask`: the answer is the last line of the output."""
+    """The other end of `ask`: prints the answer, on a line of its own."""
     try:
         result = globals()[function](*arguments)
     except Exception as error:
@@ -664,7 +678,7 @@ def _examine_software(
         ),
     )
     dmc = ask("try_task", DMC_TASK)
-    pair = _pair("install", "--force-reinstall") if right else ABOVE
+    pair = _pair("install", "--force-reinstall", "--no-deps") if right else ABOVE
     yield from safely("dm_control task", check_task, DMC_TASK, dmc, pair)
     gym = ask("try_task", GYM_TASK)
     yield from safely("gymnasium task", check_task, GYM_TASK, gym, again)
@@ -714,7 +728,7 @@ def report(logdir: str) -> int:
 
 def pip(command: str, *arguments: str) -> str:
     """A pip command for this very Python."""
-    return f"{short(sys.executable)} -m pip {command} {shlex.join(arguments)}"
+    return shlex.join([short(sys.executable), "-m", "pip", command, *arguments])
 
 
 def short(path: Path | str) -> str:

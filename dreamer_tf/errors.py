@@ -11,6 +11,13 @@ class UserError(Exception):
     """
 
 
+def reason(error: BaseException) -> str:
+    """What an error says, in one line, for the brackets of a sentence."""
+    text = " ".join(str(error).split()).rstrip(".")
+    named = isinstance(error, KeyError) or not text  # a lone key says nothing
+    return f"{type(error).__name__}: {text}".rstrip(": ") if named else text
+
+
 class Interrupted(Exception):
     """A signal asked a run to stop; everything is saved.
 

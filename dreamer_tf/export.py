@@ -94,78 +94,81 @@ def save_policy(
     """
     import tensorflow as tf  # not above: on JAX there may be none
 
-    start = agent.initial_state(1)
-    obs_names, state_names = _names("obs", agent.shapes), _names("state", start)
-    axes = _batch_axes(agent)
+    obs, state = _names("obs", agent.shapes), _names("state", agent.initial_state(1))
+    functions = _functions(agent, mode, obs, state)
+    used = {id(variable) for variable in functions["act"].variables}
+    weights = {k: v for k, v in agent.variables.items() if id(v.value) in used}
+    module = tf.Module()
+    module.act, module.initial_state = functions["act"], functions["initial_state"]
+    module.weights = [v.value for v in weights.values()]
+    arrays: dict[str, Any] = {k: np.asarray(v) for k, v in weights.items()}
+    np.savez(directory / WEIGHTS, **arrays)
+    try:
+        tf.saved_model.save(module, str(directory / POLICY), signatures=functions)
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from error
+    return {
+        "names": {"obs": obs, "state": state},
+        "functions": {
+            name: {
+                "inputs": _described(_inputs(function)),
+                "outputs": _described(function.structured_outputs),
+            }
+            for name, function in functions.items()
+        },
+        "usage": _usage(agent, obs),
+    }
+
+
+def _functions(
+    agent: Agent, mode: str, obs_names: dict[str, str], state_names: dict[str, str]
+) -> dict[str, Any]:
+    """The two functions, traced: keyword arguments in, a dictionary out."""
+    import tensorflow as tf
+
+    start, axes = agent.initial_state(1), _batch_axes(agent)
+
+    def initial_state(batch_size):
+        return {
+            name: tf.repeat(tf.constant(start[key]), batch_size, 0)
+            for key, name in state_names.items()
+        }
 
     def act(**inputs):
         obs = {key: inputs[name] for key, name in obs_names.items()}
         obs["is_first"] = inputs["is_first"]
         state = {key: inputs[name] for key, name in state_names.items()}
         size = tf.shape(obs["is_first"])[0]
-        # All that is asked of the state is its size, here known when it runs only.
+        # Of the state only the size matters there, which is unknown until it runs.
         sized = {"action": SimpleNamespace(shape=(size, agent.actions))}
         noise = agent.draw_policy(inputs["seed"], obs, sized)
         noise = {key: _to_front(x, axes[key]) for key, x in noise.items()}
         state["frames"] = tf.fill([size, 1], float(agent.frames))  # DreamerV1 asks
-
-        def row(args):
-            """The agent's code knows its batch size: here it is 1."""
-            noise, obs, state = args
-            noise = {key: tf.expand_dims(x, axes[key]) for key, x in noise.items()}
-            obs, state = tf.nest.map_structure(lambda x: x[None], (obs, state))
-            result = agent.policy_step(noise, obs, state, mode=mode)
-            return tf.nest.map_structure(lambda x: x[0], result)
-
-        # Not one row after the other: it merges the rows of each operation.
+        # The rows of each operation are merged, not computed one after the other.
         action, state = tf.vectorized_map(row, (noise, obs, state), warn=False)
         return {"action": action} | {state_names[key]: x for key, x in state.items()}
 
-    def initial_state(batch_size):
-        return {
-            state_names[key]: tf.repeat(tf.constant(x), batch_size, 0)
-            for key, x in start.items()
-        }
+    def row(args):
+        """One row as a batch of size 1: the agent's code has to know the size."""
+        noise, obs, state = args
+        noise = {key: tf.expand_dims(x, axes[key]) for key, x in noise.items()}
+        obs, state = tf.nest.map_structure(lambda x: x[None], (obs, state))
+        result = agent.policy_step(noise, obs, state, mode=mode)
+        return tf.nest.map_structure(lambda x: x[0], result)
 
-    def spec(name, space):
-        return tf.TensorSpec((None, *space.shape), space.dtype, name)
+    def batch(name, like):
+        return tf.TensorSpec((None, *like.shape), like.dtype, name)
 
-    inputs = [spec(obs_names[k], agent.obs_space[k]) for k in agent.shapes]
+    inputs = [batch(name, agent.obs_space[key]) for key, name in obs_names.items()]
     inputs += [tf.TensorSpec((None,), tf.bool, "is_first")]
-    inputs += [spec(name, start[key][0]) for key, name in state_names.items()]
+    inputs += [batch(name, start[key][0]) for key, name in state_names.items()]
     inputs += [tf.TensorSpec((2,), tf.int32, "seed")]
     size = tf.TensorSpec((), tf.int32, "batch_size")
-    module = tf.Module()
     # Without XLA, which is not everywhere where TensorFlow is.
-    module.act = tf.function(act, autograph=False)
-    module.initial_state = tf.function(initial_state, autograph=False)
-    traced = {
-        "initial_state": module.initial_state.get_concrete_function(size),
-        "act": module.act.get_concrete_function(**{s.name: s for s in inputs}),
-    }
-    used = {id(variable) for variable in traced["act"].variables}
-    weights = {k: v for k, v in agent.variables.items() if id(v.value) in used}
-    module.weights = [v.value for v in weights.values()]
-    arrays: dict[str, Any] = {k: np.asarray(v) for k, v in weights.items()}
-    np.savez(directory / WEIGHTS, **arrays)
-    try:
-        tf.saved_model.save(module, str(directory / POLICY), signatures=traced)
-    except tf.errors.OpError as error:
-        raise OSError(error.message) from error
-    given = {"initial_state": [size], "act": inputs}
+    begin, go_on = (tf.function(f, autograph=False) for f in (initial_state, act))
     return {
-        "names": {"obs": obs_names, "state": state_names},
-        "functions": {
-            name: {
-                "inputs": {s.name: _described(s) for s in given[name]},
-                "outputs": {
-                    output: _described(x)
-                    for output, x in function.structured_outputs.items()
-                },
-            }
-            for name, function in traced.items()
-        },
-        "usage": _usage(agent, obs_names),
+        "initial_state": begin.get_concrete_function(batch_size=size),
+        "act": go_on.get_concrete_function(**{spec.name: spec for spec in inputs}),
     }
 
 
@@ -183,8 +186,16 @@ def _names(prefix: str, entries: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def _described(x: Any) -> dict[str, Any]:
-    return {"shape": list(x.shape), "dtype": x.dtype.name}
+def _inputs(function: Any) -> dict[str, Any]:
+    positional, named = function.structured_input_signature
+    return {spec.name: spec for spec in positional} | named
+
+
+def _described(tensors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"shape": list(x.shape), "dtype": x.dtype.name}
+        for name, x in tensors.items()
+    }
 
 
 def _usage(agent: Agent, names: Mapping[str, str]) -> list[str]:

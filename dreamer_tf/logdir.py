@@ -14,7 +14,7 @@ from typing import Any
 
 from dreamer_tf import config as configs
 from dreamer_tf.checkpoint import write_atomic
-from dreamer_tf.errors import UserError
+from dreamer_tf.errors import UserError, reason
 
 CONFIG, CHECKPOINTS, LOCK = "config.json", "checkpoints", "lock"
 PACKAGES: tuple[str, ...] = (
@@ -120,19 +120,32 @@ def read(path: Path) -> configs.RunConfig:
     """The settings of the run in a directory.
 
     Raises:
-      UserError: there is no run, or its file is damaged.
+      UserError: there is no run, or its file is damaged or of another version.
     """
-    return configs.from_dict(configs.RunConfig(), _read(path)["run"])
+    stored = _read(path)["run"]
+    try:
+        return configs.from_dict(configs.RunConfig(), stored)
+    except UserError as error:
+        raise UserError(
+            f"{path / CONFIG} is not of this version of dreamer_tf: {error}"
+        ) from error
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         stored = json.loads((path / CONFIG).read_text())
-        assert set(stored) >= {"run", "agent", "starts"}
-    except FileNotFoundError as error:
+        for part, kind in (("run", dict), ("agent", dict), ("starts", list)):
+            if not isinstance(stored[part], kind):
+                raise TypeError(f"its '{part}' is no {kind.__name__}")
+        if not all(isinstance(start, dict) for start in stored["starts"]):
+            raise TypeError("its 'starts' are no dicts")
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"--logdir={path} holds no run: no {CONFIG} there.") from error
-    except (OSError, ValueError, AssertionError, TypeError) as error:
-        raise UserError(f"{path / CONFIG} is damaged ({error}).") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path / CONFIG} is damaged ({reason(error)}): restore it from a copy, or "
+            "use another --logdir."
+        ) from error
     return stored
 
 
@@ -147,8 +160,8 @@ def _compare(
         for name in [*new, *(name for name in old if name not in new)]:
             if name in old and name in new and old[name] == new[name]:
                 continue
-            was = _shown(old[name]) if name in old else "without it"
-            is_now = _shown(new[name]) if name in new else "without it"
+            was = _shown(old[name]) if name in old else "unknown"
+            is_now = _shown(new[name]) if name in new else "unknown"
             if part == "run" and name in configs.CHANGEABLE:
                 say(f"Continuing with --{name}={is_now}, before it was {was}.")
             else:

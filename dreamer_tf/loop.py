@@ -7,6 +7,7 @@ version but `Agent`, `Schedule` and `make_replay`.
 
 import collections
 import contextlib
+import copy
 import dataclasses
 import errno
 import functools
@@ -23,18 +24,29 @@ from typing import Any
 import numpy as np
 
 from dreamer_tf import checkpoint, logdir
-from dreamer_tf.agent import Progress, load_agent, make_agent, version_module
+from dreamer_tf.agent import FLAGS, Progress, load_agent, make_agent, version_module
 from dreamer_tf.config import RunConfig
-from dreamer_tf.envs import Remote, action_size, episode_seed, gl, make_env, make_envs
-from dreamer_tf.errors import Interrupted, UserError
+from dreamer_tf.envs import (
+    Remote,
+    action_size,
+    check_record,
+    episode_seed,
+    gl,
+    make_env,
+    make_envs,
+)
+from dreamer_tf.errors import Interrupted, UserError, reason
 from dreamer_tf.logs import Episode, Logs, Means, Terminal, append_scores
-from dreamer_tf.replay import bytes_per_record
+from dreamer_tf.replay import Episodes, bytes_per_record
 
 # Series of episodes, each with seeds of its own.
 TRAINING, EVALUATION, BY_HAND = range(3)
 
 # Errors of the operating system that tell of a disk, not of a mistake in the code.
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EFBIG)
+DISK = (*FULL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)  # or the name is taken
+
+LONGEST = 1_000_000  # decisions, after which an evaluation waits no more for an end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +140,48 @@ def replay_bytes(run: RunConfig, agent: Any) -> int:
             f"checkpoints of this agent; give at least {least / 1e9:.2f}, or 0."
         )
     return min(limit, int(rest))
+
+
+def check_replay(run: RunConfig, parts: Parts) -> None:
+    """Makes sure that the replay's memory holds one sequence of each environment.
+
+    Raises:
+      UserError: it does not, so nothing would ever be learned; says what would.
+    """
+    limit = enough = parts.replay.memory_bytes
+    while not _fits(parts, run.envs, enough):
+        enough *= 2
+    if enough > limit:
+        raise UserError(
+            f"--replay_gb={run.replay_gb:g} and --disk_gb={run.disk_gb:g} leave "
+            f"{limit / 1e9:.2g} GB of memory for the replay, too little for a sequence "
+            f"of each environment; {enough / 1e9:.2g} GB would be enough."
+        )
+
+
+def _fits(parts: Parts, streams: int, memory_bytes: int) -> bool:
+    """Whether a copy of the replay with this limit takes a sequence per stream.
+
+    They are whole episodes, as short as can be, and others that have not ended.
+    """
+    trial, rows = copy.deepcopy(parts.replay), parts.replay.length + 1
+    trial.memory_bytes = memory_bytes
+    record = {
+        name: np.zeros(entry.shape, entry.dtype)
+        for name, entry in record_entries(parts).items()
+    }
+    try:
+        for row in range(2 * rows - 1):
+            record["is_first"] = np.asarray(row % rows == 0)
+            record["is_last"] = np.asarray(row % rows == rows - 1)
+            for stream in range(streams):
+                trial.add(record, stream)
+    except UserError:
+        # Where it is more than any memory, the record itself is wrong.
+        if memory_bytes > 10**18:
+            raise
+        return False
+    return True
 
 
 def agent_bytes(agent: Any) -> int:
@@ -246,6 +300,9 @@ def evaluate(
 
     Returns:
       The episodes in order, of the kind "eval" and with `frames` 0.
+
+    Raises:
+      UserError: a record is wrong, or an episode does not end.
     """
     with contextlib.ExitStack() as stack:
         envs = [make_env() for _ in range(min(batch, episodes))]
@@ -262,6 +319,7 @@ def evaluate(
                     new = playing[slot] = waiting.popleft()
                     start = episode_seed(seed, 0, new)
                     records[slot] = env.reset(seed=start)
+                    check_record(records[slot], env.obs_space)
                     results[new] = Episode(0, 0.0, 0, "eval", mode, 0, new, start)
             if not any(number is not None for number in playing):
                 return [results[number] for number in sorted(results)]
@@ -271,7 +329,13 @@ def evaluate(
                 if number is None:
                     continue  # its episode is over: an idle row of the batch
                 record = records[slot] = envs[slot].step(action[slot])
+                check_record(record, envs[slot].obs_space)
                 old = results[number]
+                if old.length == LONGEST:
+                    raise UserError(
+                        f"An episode of the evaluation has not ended after {LONGEST:,} "
+                        "decisions: give --length, the longest episode in frames."
+                    )
                 anew = bool(record["is_first"])  # its process died, see `Envs`
                 results[number] = dataclasses.replace(
                     old,
@@ -301,7 +365,13 @@ def evaluate_run(
         (seed, BY_HAND),
     )
     rows = [dataclasses.replace(e, frames=frames, kind="eval_cmd") for e in played]
-    append_scores(path, rows)
+    try:
+        append_scores(path, rows)
+    except OSError as error:
+        raise UserError(
+            f"--logdir={path} cannot be written ({reason(error)}); the episodes that "
+            "were played are lost."
+        ) from error
     return rows
 
 
@@ -341,9 +411,11 @@ def train(
             if run.obs != "proprio" and os.environ.get("MUJOCO_GL"):
                 terminal.say(gl.choose()[1])  # made when the environments were built
             stack.callback(parts.envs.close)
-            # Only now: settings that cannot be built leave nothing behind.
-            logdir.write(run, config, list(command), terminal.say)
-            trainer = Trainer(run, parts, terminal, clock)
+            check_replay(run, parts)
+            begin = functools.partial(
+                logdir.write, run, config, list(command), terminal.say
+            )
+            trainer = Trainer(run, parts, terminal, clock, begin)
             stack.callback(trainer.logs.close)
             trainer.stop = stack.enter_context(stop_signal())
             trainer.train()
@@ -395,6 +467,7 @@ class Trainer:
         parts: Parts,
         terminal: Terminal,
         clock: Callable[[], float],
+        begin: Callable[[], None] = lambda: None,
     ):
         self.run, self.parts, self.terminal, self.clock = run, parts, terminal, clock
         self.progress, self.means = Progress(), Means()
@@ -405,6 +478,7 @@ class Trainer:
         self.evaluated = 0  # episodes
         self.since: Decision | None = None  # where a continued run goes on
         self.restarts = 0  # of environment processes, by the runs before this one
+        self.said_too_short = False
         self.stop: Callable[[], int] = lambda: 0  # number of a signal
         parts.envs.say = terminal.say
         path = Path(run.logdir)
@@ -420,6 +494,8 @@ class Trainer:
             f"{sum(parts.agent.param_count().values()):,} parameters."
         )
         terminal.say(needs(run, parts))
+        # Only now: what cannot be built or continued leaves nothing behind.
+        begin()
         self.logs = Logs(path, position, self.progress.frames, terminal.say)
 
     def train(self) -> None:
@@ -497,8 +573,19 @@ class Trainer:
             "replay/gb": self.parts.replay.nbytes / 1e9,
             "envs/restarts": self.restarts + self.parts.envs.restarts,
         }
+        if self.progress.episodes and not self.progress.items:
+            self._say_too_short()
         rates = self.terminal.rates(frames, self.updates)
         self.logs.metrics(frames, row | self.means.take() | rates)
+
+    def _say_too_short(self) -> None:
+        replay, said = self.parts.replay, self.said_too_short
+        if isinstance(replay, Episodes) and not said:  # others join episodes
+            self.said_too_short = True
+            self.terminal.say(
+                f"Nothing can be learned yet: none of {self.progress.episodes:,} "
+                f"episodes was long enough for a sequence of {replay.length} records."
+            )
 
     def _film_if_due(self) -> None:
         """Shows what the model predicts; not a draw of the training changes."""
@@ -550,6 +637,16 @@ class Trainer:
 
     def _restore(self, path: Path, damaged: set[str]) -> dict[str, Any]:
         """Takes the state of a checkpoint; returns the position of the logs."""
+        try:
+            return self._take(path, damaged)
+        except (KeyError, TypeError, FileNotFoundError) as error:
+            raise UserError(
+                f"The checkpoint {path} is not of this version of dreamer_tf "
+                f"({reason(error)}): continue with the version that wrote it, or use "
+                "another --logdir."
+            ) from error
+
+    def _take(self, path: Path, damaged: set[str]) -> dict[str, Any]:
         parts, loop = self.parts, checkpoint.read(path, "loop")
         parts.agent.load_state_dict(checkpoint.read_arrays(path / "agent.npz"))
         parts.schedule.load_state_dict(checkpoint.read(path, "schedule"))
@@ -575,14 +672,19 @@ class Trainer:
         return loop["logs"]
 
 
-def needs(run: RunConfig, parts: Parts) -> str:
-    """One sentence: the memory and disk that a run will need, and what is free."""
+def record_entries(parts: Parts) -> dict[str, Any]:
+    """What a row of replay holds: by name, anything with a shape and a dtype."""
     entries: dict[str, Any] = {**parts.envs.obs_space.spaces}
     state = parts.agent.initial_state(1)
     entries |= {name: np.asarray(state[name])[0] for name in parts.agent.latents}
     actions = np.zeros(action_size(parts.envs.action_space), np.float32)
     entries |= {"action": actions, "reward": np.zeros((), np.float32)}
-    entries |= {name: np.zeros((), bool) for name in ("first", "last", "terminal")}
+    return entries | {name: np.zeros((), bool) for name in FLAGS}
+
+
+def needs(run: RunConfig, parts: Parts) -> str:
+    """One sentence: the memory and disk that a run will need, and what is free."""
+    entries = record_entries(parts)
     rows = run.steps / run.repeat * 1.05 + 2000 * run.envs  # and each first row
     memory = min(parts.replay.memory_bytes, rows * bytes_per_record(entries))
     disk = checkpoint.disk_bytes(agent_bytes(parts.agent), memory)

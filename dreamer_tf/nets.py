@@ -7,11 +7,13 @@ weights load by name and a reader can find each tensor there.
 
 import contextlib
 import math
+import operator
 from collections.abc import Sequence
 
 import keras
 from keras import layers, ops
 
+from dreamer_tf.config import limit
 from dreamer_tf.errors import UserError
 from dreamer_tf.returns import symlog
 
@@ -317,8 +319,14 @@ class Encoder(layers.Layer):
             names = [f"cnn{i}" for i in range(len(mults))]
             self.convs = [conv(depth * m, kernel, n) for m, n in zip(mults, names)]
             self.convnorms = [rms_norm(f"{n}norm") for n in names]
-            height, width = self.shapes[self.imgkeys[0]][:2]
+            images = {k: self.shapes[k] for k in self.imgkeys}
+            height, width = common_size(images)
             area = (height // 2 ** len(mults)) * (width // 2 ** len(mults))
+            if not area:
+                raise UserError(
+                    f"Images have the shapes {images}, too small for the encoder's "
+                    f"{len(mults)} stages; use fewer enc.mults, or 64x64 pixels."
+                )
             self.width += area * depth * mults[-1]
 
     def build(self):
@@ -405,7 +413,14 @@ class Decoder(layers.Layer):
             self.vec = VectorOutputs(widths, outscale, name="vec")
         if self.imgkeys:
             stages = len(mults)
-            height, width, _ = self.shapes[self.imgkeys[0]]
+            images = {k: self.shapes[k] for k in self.imgkeys}
+            height, width = common_size(images)
+            if height % 2**stages or width % 2**stages:
+                raise UserError(
+                    f"Images have the shapes {images}, but the decoder's {stages} "
+                    f"stages make multiples of {2**stages} pixels; use such a size, or "
+                    "fewer dec.mults."
+                )
             self.map = (height // 2**stages, width // 2**stages, depth * mults[-1])
             self.sp0 = BlockLinear(math.prod(self.map), bspace, name="sp0")
             self.sp1, self.sp1norm = dense(2 * units, "sp1"), rms_norm("sp1norm")
@@ -507,19 +522,33 @@ def upsample(x):
 # Kernels start Glorot-uniform and biases at zero, as is Keras's default.
 
 
-def activation(name: str):
+def activation(name: str, setting: str = "The activation"):
     """The activation of that name in `keras.activations`; "none" changes nothing.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none; names the setting.
     """
     try:
         return keras.activations.get("linear" if name == "none" else name)
     except ValueError as error:
         raise UserError(
-            f"The activation is '{name}'; give a name of keras.activations, such as "
-            "elu, relu or silu, or none."
+            f"{setting} is '{name}'; give a name of keras.activations, such as elu, "
+            "relu or silu, or none."
         ) from error
+
+
+def check_activations(config, names: str):
+    """Refuses settings that name no activation; the names have spaces between."""
+    for name in names.split():
+        activation(operator.attrgetter(name)(config), name)
+
+
+def check_kernels(config, names: str):
+    """Refuses lists of convolutions that are empty or have one without pixels."""
+    for name in names.split():
+        limit(config, name, at_least=1)
+        if not operator.attrgetter(name)(config):
+            raise UserError(f"{name} is empty; it must have at least one number.")
 
 
 @keras.saving.register_keras_serializable("dreamer_tf")

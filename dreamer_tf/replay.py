@@ -804,7 +804,8 @@ class Episodes(Replay):
                 f"memory_bytes={self.memory_bytes} is too small: it must hold one "
                 f"finished episode and the unfinished ones, which have {unfinished} "
                 f"rows of {self._chunk_bytes // self._chunk_rows} bytes so far; give "
-                f"at least {2 * self.memory_bytes}."
+                f"at least {2 * self.memory_bytes} (see --replay_gb and --disk_gb), or "
+                "shorter episodes (see --length)."
             )
         self._drop_episode()
 

@@ -15,6 +15,7 @@ from keras import layers, ops
 
 from dreamer_tf import engine, nets, replay, rssm
 from dreamer_tf.agent import Agent, Progress
+from dreamer_tf.config import limit
 from dreamer_tf.distributions import (
     Bernoulli,
     DiagNormal,
@@ -83,13 +84,20 @@ class Config:
 
     def validate(self):
         """Raises UserError if a setting is out of range."""
-        if self.horizon < 2:
-            # The last imagined state is the bootstrap of the ones before.
-            raise UserError(f"horizon is {self.horizon}; it must be at least 2.")
-        if self.action_init_std <= 0:
-            raise UserError(
-                f"action_init_std is {self.action_init_std}; it must be above 0."
-            )
+        sizes = "deter_size stoch_size num_units cnn_depth mlp_layers"
+        limit(self, f"{sizes} batch_size train_every", at_least=1)
+        nets.check_kernels(self, "enc_kernels dec_kernels")
+        # The discount head leaves out the last step, which could be terminal.
+        limit(self, "batch_length", at_least=1 + self.pcont)
+        # The last imagined state is the bootstrap of the ones before.
+        limit(self, "horizon", at_least=2)
+        scales = "free_nats kl_scale pcont_scale model_lr value_lr actor_lr grad_clip"
+        noise = "expl_amount expl_decay expl_min eval_noise eval_samples"
+        counts = "prefill pretrain train_steps"
+        limit(self, f"{scales} {noise} {counts}", at_least=0)
+        limit(self, "discount disclam", at_least=0, at_most=1)
+        limit(self, "action_init_std", above=0)
+        nets.check_activations(self, "dense_act cnn_act")
 
 
 # ---------------------------------------------------------------- RSSM cell --
@@ -201,6 +209,7 @@ class DreamerV1(Agent):
     """World model, actor and critic of DreamerV1. See `agent.py`."""
 
     version = "v1"
+    losses = ("pcont",)
 
     def build(self):
         """Makes all networks and the optimizers."""

@@ -15,6 +15,7 @@ from keras import layers, ops
 
 from dreamer_tf import engine, nets, replay, rssm
 from dreamer_tf.agent import Agent, Progress
+from dreamer_tf.config import limit
 from dreamer_tf.distributions import (
     Bernoulli,
     OneHot,
@@ -189,18 +190,46 @@ class Config:
 
     def validate(self):
         """Raises UserError if a setting is out of range."""
+        parts = ("reward_head", "discount_head", "actor", "critic")
+        coders, opts = ("encoder", "decoder"), ("model_opt", "actor_opt", "critic_opt")
+        limit(self, "rssm.deter rssm.hidden rssm.stoch", at_least=1)
+        limit(self, "rssm.discrete", at_least=2)
+        for name in coders:
+            limit(self, f"{name}.cnn_depth {name}.mlp_layers", at_least=1)
+            nets.check_kernels(self, f"{name}.cnn_kernels")
+        for name in parts:
+            limit(self, f"{name}.layers", at_least=0)
+            limit(self, f"{name}.units", at_least=1)
+        for name in opts:
+            limit(self, f"{name}.lr {name}.clip", at_least=0)
+            limit(self, f"{name}.eps", above=0)
+            limit(self, f"{name}.wd", at_least=0, below=1)
+        for name in ("rssm", *coders, *parts):
+            nets.check_activations(self, f"{name}.act")
+        limit(self, "dataset.batch dataset.length train_every", at_least=1)
+        limit(self, "replay.capacity replay.minlen", at_least=1)
+        if self.replay.maxlen:  # 0: no limit
+            limit(self, "replay.maxlen", at_least=self.replay.minlen)
+        # The actor loss has horizon - 1 terms, see `behaviour`.
+        limit(self, "imag_horizon", at_least=2)
+        limit(self, "slow_target_update", at_least=1)
+        limit(self, "prefill pretrain train_steps", at_least=0)
+        scales = [f"loss_scales.{name}" for name in vars(self.loss_scales)]
+        limit(self, " ".join(scales), at_least=0)
+        limit(self, "kl.free actor.min_std actor_ent", at_least=0)
+        limit(self, "expl_noise eval_noise", at_least=0)
+        limit(self, "reward_norm.scale reward_norm.eps", above=0)
+        shares = "kl.balance reward_norm.momentum discount discount_lambda"
+        shares += " actor_grad_mix slow_target_fraction"
+        limit(self, shares, at_least=0, at_most=1)
         heads = ("decoder", "reward", *["discount"] * self.pred_discount)
         for name in self.grad_heads:
             if name not in heads:
                 raise UserError(
                     f"grad_heads names '{name}'; the heads are {', '.join(heads)}."
                 )
-        for name in ("model_opt", "actor_opt", "critic_opt"):
-            opt = getattr(self, name)
-            if not 0 <= opt.wd < 1:
-                raise UserError(f"{name}.wd is {opt.wd}; it must be in [0, 1).")
         for name in ("mlp_keys", "cnn_keys"):
-            for part in ("encoder", "decoder"):
+            for part in coders:
                 pattern = getattr(getattr(self, part), name)
                 try:
                     re.compile(pattern)
@@ -209,11 +238,6 @@ class Config:
                         f"{part}.{name} is '{pattern}', which is no regular "
                         f"expression: {error}."
                     ) from error
-        if self.imag_horizon < 2:
-            # The actor loss has horizon - 1 terms, see `behaviour`.
-            raise UserError(
-                f"imag_horizon is {self.imag_horizon}; it must be at least 2."
-            )
 
 
 # ---------------------------------------------------------------- RSSM cell --
@@ -399,6 +423,7 @@ class DreamerV2(Agent):
     """World model, actor and critic of DreamerV2. See `agent.py`."""
 
     version = "v2"
+    losses = ("kl", "discount")
 
     def build(self):
         """Makes all networks, the optimizers and the running statistics."""

@@ -14,6 +14,7 @@ from keras import layers, ops
 
 from dreamer_tf import engine, nets, replay, rssm
 from dreamer_tf.agent import Agent, Progress
+from dreamer_tf.config import limit
 from dreamer_tf.distributions import Bernoulli, BoundedNormal, OneHot, TwoHot
 from dreamer_tf.errors import UserError
 from dreamer_tf.optimizers import LaProp
@@ -199,7 +200,41 @@ class Config:
     jit: bool = True  # compile the update with XLA (TensorFlow backend)
 
     def validate(self):
-        """Raises UserError if the sizes do not fit together."""
+        """Raises UserError if a setting is out of range or sizes do not fit."""
+        limit(self, "dyn.deter dyn.hidden dyn.stoch dyn.blocks", at_least=1)
+        limit(self, "dyn.classes", at_least=2)
+        limit(self, "dyn.imglayers dyn.obslayers dyn.dynlayers", at_least=0)
+        limit(self, "dyn.free_nats dyn.outscale dec.outscale", at_least=0)
+        limit(self, "dyn.unimix", at_least=0, at_most=1)
+        for name in ("enc", "dec"):
+            nets.check_kernels(self, f"{name}.mults")
+            limit(self, f"{name}.depth {name}.kernel {name}.units", at_least=1)
+            limit(self, f"{name}.layers", at_least=0)
+        limit(self, "dec.bspace", at_least=1)
+        for name in ("rewhead", "conhead", "policy", "value"):
+            limit(self, f"{name}.units", at_least=1)
+            limit(self, f"{name}.layers {name}.outscale", at_least=0)
+        limit(self, "rewhead.bins value.bins", at_least=3)
+        limit(self, "policy.minstd", above=0)
+        limit(self, "policy.maxstd", at_least=self.policy.minstd)
+        scales = [f"loss_scales.{name}" for name in vars(self.loss_scales)]
+        limit(self, " ".join(scales), at_least=0)
+        limit(self, "opt.lr opt.agc opt.wd opt.warmup", at_least=0)
+        limit(self, "opt.eps retnorm.limit", above=0)
+        limit(self, "opt.beta1 opt.beta2", at_least=0, below=1)
+        limit(self, "retnorm.perclo", at_least=0, at_most=100)
+        limit(self, "retnorm.perchi", at_least=self.retnorm.perclo, at_most=100)
+        shares = "retnorm.rate imag_loss.lam repl_loss.lam slowvalue.rate"
+        limit(self, shares, at_least=0, at_most=1)
+        limit(self, "imag_loss.actent train_ratio", at_least=0)
+        limit(self, "imag_loss.slowreg repl_loss.slowreg", at_least=0)
+        limit(self, "slowvalue.every replay.size batch_size imag_length", at_least=1)
+        # A discount of 0 is divided by.
+        limit(self, "horizon", at_least=2)
+        # The critic's loss on replayed steps leaves out the last one.
+        limit(self, "batch_length", at_least=1 + self.repval_loss)
+        if self.imag_last:  # 0: all
+            limit(self, "imag_last", at_least=1 + self.repval_loss)
         for name, value, blocks in [
             ("dyn.deter", self.dyn.deter, self.dyn.blocks),
             ("dyn.deter", self.dyn.deter, self.dec.bspace),
@@ -453,6 +488,7 @@ class DreamerV3(Agent):
 
     version = "v3"
     latents = ("deter", "stoch")
+    losses = ("dyn", "rep", "rew", "con", "policy", "value", "repval")
 
     def build(self):
         """Makes all networks, the optimizer and the running statistics."""

@@ -8,54 +8,86 @@ each run was made. Runs of the same seed replace older ones; other rows stay.
 """
 
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from absl import app, flags
 
+from dreamer_tf import config as configs
 from dreamer_tf.checkpoint import write_atomic
-from dreamer_tf.errors import UserError
-from reproductions import scores, tasks
+from dreamer_tf.errors import UserError, reason
+from reproductions import protocols, scores, tasks
 
 
 def collect(logdirs: Iterable[str | Path], out: str | Path) -> list[Path]:
     """Adds the runs to the results; returns the score files written.
 
     Raises:
-      UserError: a directory that holds no run, or none that has ended.
+      UserError: a directory that holds no run, none that has ended or a damaged one,
+        or results that cannot be read or written.
     """
     written = []
     for logdir in map(Path, logdirs):
-        config = scores.read_json(logdir / "config.json")
-        run = config["run"]
+        run, made = read(logdir)
         rows = pd.read_csv(logdir / "scores.csv").assign(seed=run["seed"])
+        task = tasks.check_task(run["task"], str(logdir / "config.json"))
+        places = (run["protocol"], run["version"], run["benchmark"])
+        folder = Path(out).joinpath(*places)
+        file, manifest = folder / f"{task}.csv", folder / "manifest.json"
+        if file.exists():
+            scores.read_csv(file)  # refuses what it could only make worse
+            old = pd.read_csv(file)
+            rows = pd.concat([old[old.seed != run["seed"]], rows])
+        rows = rows.sort_values(["seed", "kind", "frames", "env", "episode"])
+        text = rows.round({"score": 3}).to_csv(index=False)
+        content = scores.read_json(manifest) if manifest.exists() else {}
+        content |= dict(zip(("protocol", "version", "benchmark"), places))
+        runs = {**content.get("runs", {}), f"{task}/{run['seed']}": made}
+        content["runs"] = dict(sorted(runs.items()))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(file, text.encode())
+            write_atomic(manifest, (json.dumps(content, indent=1) + "\n").encode())
+        except OSError as error:
+            raise UserError(
+                f"--out={out} cannot be written ({reason(error)})."
+            ) from error
+        written.append(file)
+    return written
+
+
+def read(logdir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of a run that has ended, and how it was made.
+
+    Raises:
+      UserError: it has not ended, or its files are not what reports could read.
+    """
+    scores.read_logdirs([logdir])
+    where = logdir / "config.json"
+    config = scores.read_json(where)
+    try:
+        run = config["run"]
         reached = last_row(logdir / "metrics.jsonl").get("frames", 0)
         if reached < run["steps"]:
             raise UserError(
                 f"{logdir} has {reached} of {run['steps']} frames; finish the run "
                 "before collecting it."
             )
-        task = tasks.check_task(run["task"], str(logdir / "config.json"))
-        places = (run["protocol"], run["version"], run["benchmark"])
-        folder = Path(out).joinpath(*places)
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"{task}.csv"
-        if file.exists():
-            old = pd.read_csv(file)
-            rows = pd.concat([old[old.seed != run["seed"]], rows])
-        rows = rows.sort_values(["seed", "kind", "frames", "env", "episode"])
-        text = rows.round({"score": 3}).to_csv(index=False)
-        write_atomic(file, text.encode())
-        manifest = folder / "manifest.json"
-        content = json.loads(manifest.read_text()) if manifest.exists() else {}
-        content |= dict(zip(("protocol", "version", "benchmark"), places))
-        runs = content.setdefault("runs", {})
-        runs[f"{task}/{run['seed']}"] = describe(logdir, config)
-        content["runs"] = dict(sorted(runs.items()))
-        write_atomic(manifest, (json.dumps(content, indent=1) + "\n").encode())
-        written.append(file)
-    return written
+        made = describe(logdir, config)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{logdir} does not say how its run was made ({reason(error)}): "
+            "config.json or metrics.jsonl is damaged."
+        ) from error
+    if run["protocol"] not in protocols.PROTOCOLS:
+        raise UserError(
+            f"{where} names the unknown protocol {run['protocol']!r}; valid are "
+            f"{', '.join(protocols.PROTOCOLS)}."
+        )
+    return run, made
 
 
 def describe(logdir: Path, config: dict) -> dict:
@@ -95,15 +127,16 @@ def last_row(metrics: Path) -> dict:
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) < 2:
-        raise app.UsageError("name at least one run directory")
     try:
+        if len(argv) < 2:
+            raise UserError("No run directory is given; name at least one.")
         for file in collect(argv[1:], flags.FLAGS.out):
             print(f"Written: {file}")
     except UserError as error:
-        raise SystemExit(f"reproductions.collect: {error}") from error
+        print(f"reproductions.collect: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("out", "results/runs", "folder of the results")
-    app.run(main)
+    app.run(main, flags_parser=configs.parser("reproductions.collect"))

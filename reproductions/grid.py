@@ -25,6 +25,7 @@ import pandas as pd
 from absl import flags
 
 from dreamer_tf import checkpoint, logdir
+from dreamer_tf import config as configs
 from dreamer_tf.errors import UserError
 from reproductions import collect, report, scores, tables, tasks
 
@@ -160,7 +161,7 @@ def look(cell: Cell, out: Path, status: Status) -> None:
             row = json.loads(line)
         except ValueError:
             continue  # the tail begins in the middle of a row
-        if "updates" in row:
+        if isinstance(row, dict) and {"updates", "frames"} <= row.keys():
             status.frames = row["frames"]
             status.speed = row.get("machine/frames_per_second") or status.speed
             break
@@ -610,7 +611,10 @@ def main(benchmark: str, doc: str, argv: Sequence[str]) -> int:
 
 def _main(benchmark: str, doc: str, argv: Sequence[str]) -> int:
     f = define_flags(benchmark)
-    extra = f([benchmark, *argv])[1:]
+    try:
+        extra = f([benchmark, *argv])[1:]
+    except ValueError as error:  # such as --nodry_run=yes
+        raise UserError(f"{error}.") from error
     if f.help:
         print(f"{doc}\n{f.module_help('the grid')}")
         return 0
@@ -664,12 +668,13 @@ def define_flags(benchmark: str) -> flags.FlagValues:
     out = "directory of the grid; with ray on storage that all machines see"
     flags.DEFINE_string("out", f"logs/{benchmark}", out, **at)
     workers = "runs at a time; 1 if local, as many as there is room for with ray"
-    flags.DEFINE_integer("workers", None, workers, lower_bound=1, **at)
-    flags.DEFINE_integer("retries", 2, "starts after a crash", lower_bound=0, **at)
+    configs.define_number("workers", None, workers, lower_bound=1, **at)
+    configs.define_number("retries", 2, "starts after a crash", lower_bound=0, **at)
     flags.DEFINE_boolean("dry_run", False, "only say what would be run", **at)
     flags.DEFINE_enum("launcher", "local", ["local", "ray"], "who runs it", **at)
-    flags.DEFINE_float("cpus", 1.0, "ray: CPUs of a run", lower_bound=0.01, **at)
-    flags.DEFINE_float("gpus", 0.0, "ray: GPUs of a run", lower_bound=0.0, **at)
+    some: dict[str, Any] = {"kind": float, **at}
+    configs.define_number("cpus", 1.0, "ray: CPUs of a run", lower_bound=0.01, **some)
+    configs.define_number("gpus", 0.0, "ray: GPUs of a run", lower_bound=0.0, **some)
     address = "ray: of the cluster, or auto; if empty, one is started here"
     flags.DEFINE_string("ray_address", "", address, **at)
     return f

@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 from absl import app, flags
 
+from dreamer_tf import config as configs
 from dreamer_tf.errors import UserError
 from reproductions import grid, report, scores, tables, tasks
 
@@ -28,9 +29,10 @@ def define_flags() -> None:
     names."""
     flags.DEFINE_list("versions", list(tasks.VERSIONS), "which Dreamers to train")
     flags.DEFINE_string("task", "cartpole_swingup", "DeepMind Control task")
-    flags.DEFINE_integer("steps", 25_000, "budget in environment frames", 1000)
-    flags.DEFINE_integer("seeds", 1, "runs per version, seeds 0, 1, ...", 1)
-    flags.DEFINE_integer("workers", 2, "runs at a time, which share the cores", 1)
+    number = configs.define_number
+    number("steps", 25_000, "budget in environment frames", 1000)
+    number("seeds", 1, "runs per version, seeds 0, 1, ...", 1)
+    number("workers", 2, "runs at a time, which share the cores", 1)
     flags.DEFINE_string("out", "logs/reproduce", "directory of runs and table")
 
 
@@ -124,4 +126,4 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    app.run(main, flags_parser=configs.parser("reproductions.lite"))

@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 from absl import app, flags
 
-from dreamer_tf.errors import UserError
+from dreamer_tf import config as configs
+from dreamer_tf.errors import UserError, reason
 from reproductions import page, plots, scores, stats, tables, tasks
 from reproductions.tables import summary_table as summary_table
 
@@ -117,8 +118,11 @@ def write(
 ) -> Path:
     """Writes tables, plots and report.html below `out`; returns the page's path."""
     out = Path(out)
-    (out / "tables").mkdir(parents=True, exist_ok=True)
-    (out / "plots").mkdir(parents=True, exist_ok=True)
+    try:
+        (out / "tables").mkdir(parents=True, exist_ok=True)
+        (out / "plots").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out={out} cannot be written ({reason(error)}).") from error
     sections = []
     for group in groups:
         name = group.key
@@ -271,10 +275,8 @@ def define_flags() -> None:
     flags.DEFINE_list("tasks", [], "Tasks to show; default: all of the benchmark.")
     flags.DEFINE_list("budgets", [], "Frames at which to score; default: as published.")
     flags.DEFINE_string("out", "results", "Folder for tables, plots and report.html.")
-    flags.DEFINE_integer("seed", 0, "Seed of the bootstrap.", lower_bound=0)
-    flags.DEFINE_integer(
-        "resamples", stats.RESAMPLES, "Bootstrap resamples.", lower_bound=100
-    )
+    configs.define_number("seed", 0, "Seed of the bootstrap.", 0)
+    configs.define_number("resamples", stats.RESAMPLES, "Bootstrap resamples.", 100)
 
 
 def report(options: Any, protocols: Mapping[str, Any] | None = None) -> str:
@@ -340,13 +342,15 @@ def _frames(text: str) -> int:
         value = float(text)
     except ValueError:
         value = -1.0
-    if value <= 0 or value != int(value):
+    if not 0 < value < np.inf or value != int(value):
         raise UserError(f"--budgets got {text!r}; a number of frames is needed (5e5).")
     return int(value)
 
 
-def main(_: list[str]) -> None:
+def main(argv: list[str]) -> None:
     try:
+        if len(argv) > 1:
+            raise UserError(f"'{argv[1]}' is not a flag: write --name=value.")
         print(report(flags.FLAGS))
     except UserError as error:
         print(f"report: {error}", file=sys.stderr)
@@ -355,4 +359,4 @@ def main(_: list[str]) -> None:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    app.run(main, flags_parser=configs.parser("report"))

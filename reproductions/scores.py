@@ -13,6 +13,8 @@ were made.
 import gzip
 import json
 import re
+import warnings
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dreamer_tf.errors import UserError
+from dreamer_tf.errors import UserError, reason
 from reproductions import stats, tasks
 
 PUBLISHED = Path(__file__).parent.parent / "results" / "published"
@@ -234,9 +236,15 @@ def read_logdirs(folders: Iterable[str | Path]) -> pd.DataFrame:
         where = str(logdir / "config.json")
         config = read_json(logdir / "config.json")
         config = config.get("run", config)  # run settings may have their own group
+        if not isinstance(config, dict):
+            raise UserError(f"{where} must hold an object as 'run', not {config!r}.")
         missing = [k for k in [*CELL, "seed"] if k not in config]
         if missing:
             raise UserError(f"{where} lacks the setting {missing[0]!r}.")
+        if not isinstance(config["seed"], int):
+            raise UserError(
+                f"{where} has the seed {config['seed']!r}; a whole number is needed."
+            )
         points = read_csv(logdir / "scores.csv")
         points["seed"] = int(config["seed"])  # the file's are the episodes'
         for name in CELL[:3]:
@@ -357,12 +365,13 @@ def _author_points(file: Path, method: str) -> pd.DataFrame:
         if len(run["xs"]) != len(run["ys"]):
             raise UserError(f"{where} has {len(run['xs'])} xs but {len(run['ys'])} ys.")
         try:
-            points = pd.DataFrame(
-                {"frames": run["xs"], "score": run["ys"]}, dtype=np.float64
-            )
+            columns = {"frames": run["xs"], "score": run["ys"]}
+            points = pd.DataFrame(columns, dtype=np.float64).astype(np.float64)
             seed = int(run["seed"])
         except (TypeError, ValueError):
             raise UserError(f"{where} has entries that are not numbers.") from None
+        if np.isinf(points.to_numpy()).any():
+            raise UserError(f"{where} has entries that are infinite.")
         points["seed"] = seed
         points["task"] = tasks.check_task(str(run["task"]), where)
         points["version"] = method or str(run["method"])
@@ -388,8 +397,8 @@ def read_json(file: Path, kind: type = dict) -> Any:
             data = json.load(f)
     except FileNotFoundError:
         raise UserError(f"{file} is missing.") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{file} is not valid JSON: {error}.") from None
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{file} is not valid JSON: {reason(error)}.") from None
     if not isinstance(data, kind):
         wanted = "an object" if kind is dict else "a list"
         raise UserError(f"{file} must hold {wanted}, not {type(data).__name__}.")
@@ -398,12 +407,14 @@ def read_json(file: Path, kind: type = dict) -> Any:
 
 def _table(file: Path, columns: list[str]) -> pd.DataFrame:
     try:
-        table = pd.read_csv(file, index_col=False)
+        with warnings.catch_warnings():
+            # Of a first row that is too long: pandas would cut it.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(file, index_col=False)
     except FileNotFoundError:
         raise UserError(f"{file} is missing.") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
-        reason = " ".join(str(e).split())
-        raise UserError(f"{file} is not a valid CSV file: {reason}.") from None
+    except (ValueError, OSError, pd.errors.ParserWarning) as error:
+        raise UserError(f"{file} is not a valid CSV file: {reason(error)}.") from None
     missing = [c for c in columns if c not in table.columns]
     if missing:
         raise UserError(
@@ -416,14 +427,18 @@ def _numbers(table: pd.DataFrame, file: Path, columns: list[str]) -> None:
     """Makes columns numeric in place; line numbers in errors count the header."""
     for column in columns:
         values = pd.to_numeric(table[column], errors="coerce")
-        bad = ~np.isfinite(values.to_numpy(np.float64))
+        numbers, wanted = values.to_numpy(np.float64), "a finite number"
+        bad = ~np.isfinite(numbers)
         if column in ("frames", "step"):
-            bad |= values.to_numpy(np.float64) < 0
+            bad, wanted = bad | (numbers < 0), "a finite number, 0 or more,"
+        if column == "seed":
+            bad |= (numbers != np.round(numbers)) | (np.abs(numbers) > 2**53)
+            wanted = "a whole number"
         if bad.any():
             line = int(bad.argmax())
             raise UserError(
                 f"{file} line {line + 2} has {column} {str(table[column].iloc[line])!r}"
-                "; a finite number is needed."
+                f"; {wanted} is needed."
             )
         table[column] = values
     table["seed"] = table["seed"].astype(int)

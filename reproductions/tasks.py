@@ -104,7 +104,7 @@ PUBLISHED_UNDER = {"v1": ("paper",), "v2": ("paper",), "v3": ("arxiv_v2",)}
 
 def check_benchmark(name: str, where: str) -> Benchmark:
     """The benchmark of that name; `where` (a flag or file) goes into the error."""
-    if name not in BENCHMARKS:
+    if not isinstance(name, str) or name not in BENCHMARKS:
         raise UserError(
             f"{where} names the unknown benchmark {name!r}; valid are "
             f"{', '.join(BENCHMARKS)}."

@@ -118,7 +118,7 @@ def test_help_lists_the_presets_defaults(capsys, tmp_path):
         (["train", "--logdir=LOG", "--steps"], "Missing value for flag --steps"),
         (["evaluate"], "--logdir is needed"),
         (["evaluate", "--logdir=LOG"], "holds no run: no config.json there."),
-        (["evaluate", "--logdir=LOG", "--episodes=0"], "--episodes=0: 0 is not"),
+        (["evaluate", "--logdir=LOG", "--episodes=0"], "it must be at least 1."),
         (["evaluate", "--logdir=LOG", "--mode=best"], "one of <eval|train|random>"),
     ],
 )

@@ -185,7 +185,7 @@ def test_tanh_normal_entropy_and_best():
         ),
         ({"horizon": 1}, "horizon is 1"),
         ({"action_init_std": 0.0}, "action_init_std is 0.0"),
-        ({"dense_act": "softish"}, "activation is 'softish'"),
+        ({"dense_act": "softish"}, "dense_act is 'softish'"),
     ],
 )
 def test_errors_name_the_setting(changes, message):

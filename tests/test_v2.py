@@ -198,7 +198,7 @@ def test_keys_by_pattern_and_rank():
         ({"encoder__mlp_keys": "("}, "no regular expression"),
         ({"grad_heads": ("discount",)}, "grad_heads names 'discount'"),
         ({"actor__dist": "onehot"}, "actor.dist is onehot"),
-        ({"rssm__act": "softish"}, "activation is 'softish'"),
+        ({"rssm__act": "softish"}, "rssm.act is 'softish'"),
         ({"imag_horizon": 1}, "imag_horizon is 1"),
         ({"model_opt__wd": 1.0}, "model_opt.wd is 1.0"),
         ({"shapes": {"image": (32, 32, 3)}}, "too small"),

@@ -16,6 +16,8 @@ images are asked for and the environment observes none, it is rendered as `image
 """
 
 import difflib
+import re
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -33,7 +35,7 @@ from dreamer_tf.envs.base import (
     check_obs,
     image_box,
 )
-from dreamer_tf.errors import UserError
+from dreamer_tf.errors import UserError, reason
 
 
 class Entry(NamedTuple):
@@ -99,12 +101,18 @@ class Gymnasium(Env):
     def _reset(self, seed: int | None) -> None:
         if seed is None:
             seed, self._seed = self._seed, None  # the first time only
-        self._observation, _ = self._env.reset(seed=seed)
+        try:
+            self._observation, _ = self._env.reset(seed=seed)
+        except Exception as error:
+            raise _failed(self._env, "reset", error) from error
 
     def _frame(self, action: np.ndarray | int) -> tuple[float, bool, bool]:
-        self._observation, reward, terminated, truncated, _ = self._env.step(
-            self._scale(action)
-        )
+        try:
+            self._observation, reward, terminated, truncated, _ = self._env.step(
+                self._scale(action)
+            )
+        except Exception as error:
+            raise _failed(self._env, "step", error) from error
         return _number(reward), bool(terminated or truncated), bool(terminated)
 
     def _observe(self) -> Record:
@@ -113,9 +121,16 @@ class Gymnasium(Env):
             record["image"] = self.render(self._size)
         for entry in self._entries:
             value = self._observation
-            for key in entry.keys:
-                value = value[key]
-            record[entry.name] = entry.convert(value)
+            try:
+                for key in entry.keys:
+                    value = value[key]
+                record[entry.name] = entry.convert(value)
+            except (LookupError, TypeError, ValueError) as error:
+                raise UserError(
+                    f'Observation entry "{entry.name}" of {_title(self._env)} is not '
+                    f"of its space ({reason(error)}): return what observation_space "
+                    "says."
+                ) from error
         return record
 
     def render(self, size: int | None = None) -> np.ndarray:
@@ -146,15 +161,24 @@ def _load(name: str) -> "gymnasium.Env":
             )
         except TypeError:  # it has no such argument, so it cannot be rendered either
             return gymnasium.make(name, disable_env_checker=True)
-    except (gymnasium.error.Error, ImportError) as error:
+    except Exception as error:  # a constructor raises all sorts
         near = difflib.get_close_matches(name, gymnasium.registry, 3)
         hint = f", did you mean {' or '.join('gym_' + n for n in near)}"
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        why = re.split(r" Did you mean|\n", str(error).strip())[0].rstrip(". ")
         raise UserError(
-            f'task "gym_{name}" cannot be made: {reason}'
+            f'task "gym_{name}" cannot be made: {why or type(error).__name__}'
             f"{hint if near and name not in near else ''} "
             "(an environment of another package is gym_<package>:<id>)."
         ) from error
+
+
+def _failed(env: "gymnasium.Env", method: str, error: Exception) -> UserError:
+    """One sentence about what an environment raised; the error says more."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return UserError(
+        f"{_title(env)} failed in {method}() with {type(error).__name__} "
+        f"({reason(error)}) at {place.filename}:{place.lineno}: correct it there."
+    )
 
 
 def _title(env: "gymnasium.Env") -> str:
@@ -236,7 +260,12 @@ def _number(reward: Any) -> float:
         raise UserError(
             f"The reward has shape {np.shape(reward)}: return one number per step."
         )
-    return float(np.asarray(reward).item())
+    try:
+        return float(np.asarray(reward).item())
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"The reward is {reward!r}: return one number per step."
+        ) from error
 
 
 def _resize(image: np.ndarray, size: int) -> np.ndarray:

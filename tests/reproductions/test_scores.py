@@ -184,7 +184,7 @@ HEADER = ",".join(scores.COLUMNS)
     [
         ("", r"walker_walk.csv is not a valid CSV file: No columns"),
         ("frames,score\n1,2\n", r"walker_walk.csv lacks the column 'length'"),
-        (HEADER + "\n1,2,3\n", r"line 2 has seed 'nan'; a finite number"),
+        (HEADER + "\n1,2,3\n", r"line 2 has seed 'nan'; a whole number"),
         (
             HEADER + "\n1,5,9,train,train,0,0,0\n2,oops,9,train,train,0,0,0\n",
             r"walker_walk.csv line 3 has score 'oops'; a finite number",
