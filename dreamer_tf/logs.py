@@ -67,14 +67,14 @@ class Logs:
         say: Callable[[str], None] = print,
     ):
         directory = Path(directory)
-        for name in (METRICS, SCORES) if position else ():
-            was = position[name]
+        position = position or {}
+        for name, was in position.items():
             if _digest(directory / name, was["bytes"]) != was:
                 say(
                     f"{directory / name} is not what this run wrote until its last "
                     "checkpoint: rows are missing or changed. Training goes on."
                 )
-        sizes = {name: place["bytes"] for name, place in (position or {}).items()}
+        sizes = {name: was["bytes"] for name, was in position.items()}
         _cut(directory / METRICS, sizes.get(METRICS, 0), lambda line: False)
         # Evaluations by hand of a checkpoint that still counts are kept.
         by_hand = functools.partial(_by_hand, frames=frames)

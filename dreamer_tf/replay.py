@@ -246,7 +246,8 @@ class Replay(abc.ABC):
         for number, stream in self._streams.items():
             for index, chunk in stream.chunks.items():
                 rows = slice(stream.stop - index * self._chunk_rows)
-                fixed, mutable = {"order": chunk.order[rows]}, {}
+                fixed: Batch = {"order": chunk.order[rows]}
+                mutable: Batch = {}
                 for name, value in chunk.rows.items():
                     target = mutable if name in self._mutable else fixed
                     target[name] = value[rows]
@@ -308,11 +309,10 @@ class Replay(abc.ABC):
         def read_chunk(number: int, index: int) -> Batch | None:
             names = [f"{number}-{index}"]
             names += [f"{number}-{index}-updated"] if self._mutable else []
-            if not damaged.isdisjoint(names):
+            if any(name in damaged for name in names):
                 return None
             return {k: v for name in names for k, v in read(name).items()}
 
-        damaged = set(damaged)
         if damaged:
             self._forget_index()
             self._salvage(streams, read_chunk)

@@ -1,6 +1,6 @@
 """A saved agent goes on where it was on the other backend, its optimizers included.
 
-`golden/moved/<backend>/<version>` holds an agent after two updates, and what its third
+`moved/<backend>/<version>` holds an agent after two updates, and what its third
 update and one decision gave there; `python -m tests.test_moving` writes it anew for the
 backend it runs on.
 """
@@ -18,7 +18,7 @@ from dreamer_tf import engine
 from dreamer_tf.agent import load_agent
 from tests import test_v1, test_v2, test_v3
 
-FOLDER = Path(__file__).parent / "golden" / "moved"
+FOLDER = Path(__file__).parent / "moved"
 # A young DreamerV3 predicts returns as sums of bins up to 5e8 which nearly cancel: what
 # is left is rounding, and all that the actor and the critic learn from it.
 CANCELLED = r"metrics\|(adv|rew|ret|val|tar|slow|total|loss/policy)|(pol|val)/|retnorm"

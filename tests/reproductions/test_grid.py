@@ -443,7 +443,7 @@ def test_dry_run(finished, capsys, monkeypatch):
         ("--steps=0.5", "--steps=0.5 must be a whole number"),
         ("--versions=", "--versions and --tasks must each name at least one."),
         ("--tasks=", "--versions and --tasks must each name at least one."),
-        ("--workers=0", "--workers=0: 0 is not a positive integer"),
+        ("--workers=0", "--workers=0: it must be at least 1."),
         ("--cpus=2", "--cpus is for --launcher=ray, which was not given."),
         ("--stepz=5", "Unknown command line flag 'stepz'. Did you mean: steps ?"),
         ("stuff", "'stuff' is not a flag: write --name=value."),
