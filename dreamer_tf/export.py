@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import keras
 import numpy as np
+from absl import logging
 
 from dreamer_tf import checkpoint, logdir, loop
 from dreamer_tf.agent import Agent, load_agent, space_to_json
@@ -104,7 +105,8 @@ def save_policy(
     arrays: dict[str, Any] = {k: np.asarray(v) for k, v in weights.items()}
     np.savez(directory / WEIGHTS, **arrays)
     try:
-        tf.saved_model.save(module, str(directory / POLICY), signatures=functions)
+        with _quiet():
+            tf.saved_model.save(module, str(directory / POLICY), signatures=functions)
     except tf.errors.OpError as error:
         raise OSError(error.message) from error
     return {
@@ -275,3 +277,14 @@ def _replacing(out: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(new, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No notes of TensorFlow on every file that it writes."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

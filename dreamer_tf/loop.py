@@ -357,8 +357,10 @@ def evaluate_run(
     run = logdir.read(path)
     saved = checkpoint.latest(path / logdir.CHECKPOINTS)
     frames = checkpoint.read(saved, "loop")["progress"]["frames"]
+    agent = load_agent(saved)
+    agent.frames = frames
     played = evaluate(
-        load_agent(saved),
+        agent,
         functools.partial(one_env, run),
         episodes,
         mode,

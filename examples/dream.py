@@ -83,11 +83,12 @@ for name in [name for name in agent.shapes if name not in images]:
     for i in range(truth.shape[-1]):
         label = f"{name}[{i}]" if truth.shape[-1] > 1 else name
         numbers.append((label, truth[:, 0, i], before[:, 0, i], after[..., i]))
-numbers.sort(key=lambda number: -number[1].std())
-numbers = numbers[:6]  # those that move most
+most = np.argsort([-truth.std() for _, truth, *_ in numbers])[:6]  # that moves
+numbers = [numbers[i] for i in sorted(most)]
 
 # %% Draw: blue is what the agent has seen, orange what it dreamed
 BLUE, ORANGE, INK, GREY = "#0072b2", "#e67800", "#1b2430", "#5c6876"
+MORE = [GREY, "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#b59f00"]  # of actions
 COLUMNS = 10  # images side by side
 now = FLAGS.context - 1  # the last moment with open eyes
 time = np.arange(FLAGS.context + FLAGS.horizon) - now
@@ -139,14 +140,17 @@ for row, name in enumerate(images):
             axes.imshow(np.clip(image, 0, 255).astype(np.uint8).squeeze(), "gray")
             axes.spines[:].set(color=colour, lw=2)
             if below == 0:
-                axes.set_title(f"{time[t]:+d}", fontsize=9, color=colour)
+                axes.set_title(
+                    f"{time[t]:+d}" if t != now else "0", fontsize=9, color=colour
+                )
             if column == 0:
-                axes.set_ylabel(("real", "dreamed")[below], fontsize=10, color=INK)
+                axes.set_ylabel(("real", "model")[below], fontsize=10, color=INK)
 
 axes = panel(len(heights) - 1, "action")
 done = np.stack([*(record["action"] for record in real[1 : now + 1]), *actions])
-for values in [done.argmax(1)] if agent.discrete else done.T.clip(-1, 1):
-    axes.step(time, [*values, values[-1]], where="post", color=GREY, lw=1.2)
+lines = [done.argmax(1)] if agent.discrete else done.T.clip(-1, 1)[: len(MORE)]
+for values, colour in zip(lines, MORE):
+    axes.step(time, [*values, values[-1]], where="post", color=colour, lw=1.2)
 axes.set_xlabel("decisions since the agent closed its eyes", color=GREY)
 
 figure.savefig(FLAGS.out, dpi=150)
