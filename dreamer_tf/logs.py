@@ -306,6 +306,16 @@ def memory() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1000
 
 
+def free_memory() -> float:
+    """Bytes that processes could still take; infinite where nobody says."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        (line,) = [line for line in lines if line.startswith("MemAvailable:")]
+        return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        return math.inf
+
+
 def duration(seconds: float) -> str:
     """As people say it: 40 s, 5 min, 3 h 05 min."""
     if seconds < 60:

@@ -36,7 +36,14 @@ from dreamer_tf.envs import (
     make_envs,
 )
 from dreamer_tf.errors import Interrupted, UserError, reason
-from dreamer_tf.logs import Episode, Logs, Means, Terminal, append_scores
+from dreamer_tf.logs import (
+    Episode,
+    Logs,
+    Means,
+    Terminal,
+    append_scores,
+    free_memory,
+)
 from dreamer_tf.replay import Episodes, bytes_per_record
 
 # Series of episodes, each with seeds of its own.
@@ -690,11 +697,17 @@ def needs(run: RunConfig, parts: Parts) -> str:
     rows = run.steps / run.repeat * 1.05 + 2000 * run.envs  # and each first row
     memory = min(parts.replay.memory_bytes, rows * bytes_per_record(entries))
     disk = checkpoint.disk_bytes(agent_bytes(parts.agent), memory)
-    free = shutil.disk_usage(run.logdir).free
     text = (
         f"The replay will take up to {memory / 1e9:.2g} GB of memory, the checkpoints "
         f"up to {disk / 1e9:.2g} GB of disk"
     )
-    if disk > free:
-        return f"{text}, of which only {free / 1e9:.2g} GB are free: see --disk_gb."
-    return f"{text} ({free / 1e9:.2g} GB are free)."
+    free = {
+        "--replay_gb": (memory, "memory", free_memory()),
+        "--disk_gb": (disk, "disk", shutil.disk_usage(run.logdir).free),
+    }
+    short = [
+        f"only {left / 1e9:.2g} GB of {what} are free (see {flag})"
+        for flag, (needed, what, left) in free.items()
+        if needed > left
+    ]
+    return f"{text}; {' and '.join(short)}." if short else f"{text}."

@@ -105,6 +105,11 @@ _RUN: dict[tuple, dict[str, Any]] = {
     ("v3", "arxiv_v2"): {"repeat": 2, "envs": 16, "steps": 1_000_000},
     ("v3", "dmc_proprio", "arxiv_v2"): {"steps": 500_000},
     ("v3", "lite"): {"repeat": 4, "envs": 4, "steps": 50_000},
+    # Room for every record of the budget, images and latents included.
+    ("v1", "dmc_vision", "paper"): {"replay_gb": 32},
+    ("v2", "dmc_vision", "paper"): {"replay_gb": 13},
+    ("v3", "dmc_vision", "nature"): {"replay_gb": 55},
+    ("v3", "dmc_vision", "arxiv_v2"): {"replay_gb": 12},
     # Episodes have 50 frames.
     ("v1", "toy", "lite"): _TOY,
     ("v2", "toy", "lite"): _TOY,

@@ -347,6 +347,19 @@ def test_signals_save_and_stop(tmp_path, number):
     np.testing.assert_equal(found, expected)
 
 
+def test_a_start_says_what_the_run_will_need(tmp_path):
+    run = settings(tmp_path, steps=10**6)
+    parts = fakes.make_parts(run, fakes.Config())
+    text = (
+        "The replay will take up to 0.033 GB of memory, the checkpoints up to 0.11 GB"
+    )
+    assert loop.needs(run, parts) == f"{text} of disk."
+    with mock.patch("dreamer_tf.loop.free_memory", lambda: 2e6):
+        assert loop.needs(run, parts) == (
+            f"{text} of disk; only 0.002 GB of memory are free (see --replay_gb)."
+        )
+
+
 def test_memory_and_disk_stay_within_their_limits(tmp_path):
     run = settings(tmp_path, steps=4000, disk_gb=0.0068, save_every=200.0, eval_every=0)
     worst = {"disk": 0, "replay": 0}
