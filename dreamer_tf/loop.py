@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import errno
 import functools
+import gc
 import math
 import os
 import shutil
@@ -615,6 +616,7 @@ class Trainer:
         )
         if picture is not None:
             self.logs.image(frames, "openloop", picture)
+        gc.collect()  # a figure refers to itself, and holds megabytes
 
     def save(self, decision: Decision) -> None:
         """Writes a checkpoint of everything."""

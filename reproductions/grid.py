@@ -38,6 +38,7 @@ MINUTE = 60.0  # seconds between totals where lines are printed
 LOOK_AGAIN = 5.0  # seconds between looks at a directory that another process holds
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
+_XEON = "two cores of an Intel Xeon, no GPU, median of 3 to 5 updates, acting left out"
 _LITE = "one core of an AMD EPYC, no GPU, the fastest run of results/runs/lite"
 
 # (version, benchmark, protocol) -> seconds per update, acting included, and where
@@ -46,6 +47,13 @@ SECONDS_PER_UPDATE: dict[tuple[str, str, str], tuple[float, str]] = {
     ("v1", "dmc_proprio", "lite"): (0.10, f"{_LITE}/v1"),
     ("v2", "dmc_proprio", "lite"): (0.16, f"{_LITE}/v2, with other work besides"),
     ("v3", "dmc_proprio", "lite"): (0.065, f"{_LITE}/v3"),
+    ("v1", "dmc_proprio", "paper"): (3.05, _XEON),
+    ("v2", "dmc_proprio", "paper"): (2.41, _XEON),
+    ("v3", "dmc_proprio", "nature"): (0.585, _XEON),
+    ("v3", "dmc_proprio", "arxiv_v2"): (4.27, _XEON),
+    ("v1", "dmc_vision", "paper"): (7.85, _XEON),
+    ("v2", "dmc_vision", "paper"): (5.47, _XEON),
+    ("v3", "dmc_vision", "arxiv_v2"): (10.5, _XEON),
 }
 
 
