@@ -20,8 +20,8 @@ its memory, which is the process after these plus the full replay:
     V3 (arxiv_v2)   124,233 updates of 4.3 s    147 hours   6.5 GB
     V3 (nature)     998,961 updates of 0.59 s   162 hours   5.5 GB, 1M frames
 
-No run was made to its end, nothing was timed on a GPU. A few minutes instead, with small
-networks whose scores are no reproduction:
+No run was made to its end, nothing was timed on a GPU. A few minutes instead, with
+small networks whose scores are no reproduction:
 
     python -m reproductions.dmc_proprio --protocol=lite --tasks=cartpole_swingup \
         --seeds=3

@@ -21,8 +21,8 @@ top), and its memory, which is the process after these plus the full replay:
     V2 (paper)      199,901 updates of 5.5 s    13 days    15 GB
     V3 (arxiv_v2)   249,481 updates of 10.5 s   30 days    18 GB
 
-V3 (nature, 200M parameters) has not been timed, and nothing on a GPU. No run was made to
-its end. Images need OpenGL (see the README).
+V3 (nature, 200M parameters) has not been timed, and nothing on a GPU. No run was made
+to its end. Images need OpenGL (see the README).
 """
 
 import sys
