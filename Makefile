@@ -56,7 +56,8 @@ test-jax: env-jax
 
 test-all-jax: env-jax
 	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest -q -n $(JOBS) \
-	  tests/test_parity.py tests/test_v1.py tests/test_v2.py tests/test_v3.py
+	  tests/test_parity.py tests/test_moving.py tests/test_v1.py tests/test_v2.py \
+	  tests/test_v3.py
 
 # A real Ray cluster of two nodes on this machine, one of which is lost.
 test-cluster: env-cluster

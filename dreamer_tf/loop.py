@@ -461,7 +461,9 @@ def stop_signal() -> Iterator[Callable[[], int]]:
 
     if threading.current_thread() is threading.main_thread():  # only it may
         for number in (signal.SIGINT, signal.SIGTERM):
-            old[number] = signal.signal(number, note)
+            # Shells let their background jobs ignore what Ctrl-C means for others.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                old[number] = signal.signal(number, note)
     try:
         yield lambda: received[0] if received else 0
     finally:

@@ -338,10 +338,14 @@ def test_signals_save_and_stop(tmp_path, number):
         parts.agent.update = signalling
         return parts
 
-    before = signal.getsignal(number)
-    with pytest.raises(Interrupted, match=r"everything is saved, at \d+ frames"):
-        loop.train(run, config, [], make, Terminal(60, io.StringIO()))
-    assert signal.getsignal(number) is before
+    # Background jobs of a shell, such as these tests, may ignore SIGINT.
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with pytest.raises(Interrupted, match=r"everything is saved, at \d+ frames"):
+            loop.train(run, config, [], make, Terminal(60, io.StringIO()))
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
     loop.train(run, config, [], fakes.make_parts, Terminal(60, io.StringIO()))
     expected, found = (everything(tmp_path / name) for name in ("whole", "parts"))
     np.testing.assert_equal(found, expected)

@@ -264,7 +264,12 @@ def test_killed_and_started_again(tmp_path, finished):
 
 
 def test_interrupting_stops_the_children(tmp_path):
-    launcher = subprocess.Popen(driver(tmp_path, "--pause=1"), stderr=subprocess.PIPE)
+    launcher = subprocess.Popen(
+        driver(tmp_path, "--pause=1"),
+        stderr=subprocess.PIPE,
+        # Background jobs of a shell, such as these tests, may ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     wait_for(lambda: len(pids(tmp_path)) == 2)
     launcher.send_signal(signal.SIGINT)
     assert b"KeyboardInterrupt" in launcher.communicate(timeout=20)[1]
