@@ -263,8 +263,8 @@ class Local:
     def stop(self, jobs: Iterable[subprocess.Popen]) -> None:
         jobs = list(jobs)
         for job in jobs:
-            job.send_signal(signal.SIGINT)
-        until = time.monotonic() + 10
+            job.terminate()  # they save first, see `loop.stop_signal`
+        until = time.monotonic() + 30
         for job in jobs:
             try:
                 job.wait(max(0.0, until - time.monotonic()))
