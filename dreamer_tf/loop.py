@@ -12,6 +12,7 @@ import dataclasses
 import errno
 import functools
 import gc
+import json
 import math
 import os
 import shutil
@@ -49,10 +50,11 @@ from dreamer_tf.replay import Episodes, bytes_per_record
 
 # Series of episodes, each with seeds of its own.
 TRAINING, EVALUATION, BY_HAND = range(3)
+EVALUATIONS = "evaluations.jsonl"
 
 # Errors of the operating system that tell of a disk, not of a mistake in the code.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EFBIG)
-DISK = (*FULL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)  # or the name is taken
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EFBIG)
+DISK += (errno.EISDIR, errno.ENOTDIR, errno.EEXIST)  # the name is taken
 
 LONGEST = 1_000_000  # decisions, after which an evaluation waits no more for an end
 
@@ -139,8 +141,9 @@ def replay_bytes(run: RunConfig, agent: Any) -> int:
     limit = int(run.replay_gb * 1e9)
     if not run.disk_gb:
         return limit
-    each = run.disk_gb * 1e9 / checkpoint.AT_ONCE
-    rest = each / checkpoint.OVERHEAD - checkpoint.EXTRA_BYTES - agent_bytes(agent)
+    # `disk_bytes` is linear in the replay's.
+    without, each = (checkpoint.disk_bytes(agent_bytes(agent), n) for n in (0, 1))
+    rest = (run.disk_gb * 1e9 - without) / (each - without)
     if rest < 1:
         least = checkpoint.disk_bytes(agent_bytes(agent), 10**8)
         raise UserError(
@@ -359,6 +362,9 @@ def evaluate_run(
 ) -> list[Episode]:
     """Evaluates the newest checkpoint in a logdir and adds to its scores.csv.
 
+    A line of evaluations.jsonl says how: frames of training, mode, number of episodes,
+    seed and action repeat, beside the scores.
+
     Raises:
       UserError: there is no run, or it has no checkpoint yet.
     """
@@ -375,8 +381,12 @@ def evaluate_run(
         (seed, BY_HAND),
     )
     rows = [dataclasses.replace(e, frames=frames, kind="eval_cmd") for e in played]
+    protocol = {"frames": frames, "mode": mode, "episodes": episodes, "seed": seed}
+    protocol |= {"repeat": run.repeat, "scores": [row.score for row in rows]}
     try:
         append_scores(path, rows)
+        with open(path / EVALUATIONS, "a") as file:
+            file.write(json.dumps(protocol) + "\n")
     except OSError as error:
         raise UserError(
             f"--logdir={path} cannot be written ({reason(error)}); the episodes that "
@@ -434,8 +444,8 @@ def train(
         if error.errno not in DISK:
             raise
         raise UserError(
-            f"--logdir={run.logdir} cannot be written ({error.strerror}); the last "
-            "checkpoint is intact, and the same command continues from it."
+            f"--logdir={run.logdir} cannot be written ({error.strerror}); what was "
+            "saved before is intact, and the same command continues from it."
         ) from error
 
 
@@ -479,7 +489,7 @@ class Trainer:
         parts: Parts,
         terminal: Terminal,
         clock: Callable[[], float],
-        begin: Callable[[], None] = lambda: None,
+        begin: Callable[[], None],
     ):
         self.run, self.parts, self.terminal, self.clock = run, parts, terminal, clock
         self.progress, self.means = Progress(), Means()

@@ -4,7 +4,7 @@ r"""DeepMind Control from vectors: the 18 tasks of arXiv 2301.04104v2, table 11.
 
 Each run is a directory below --out (default logs/dmc_proprio); the same command goes
 on with what is not finished, and ends with the report of what is. --dry_run lists
-runs, updates and the memory of replay first.
+runs, updates, hours and the memory of replay first.
 
 Published at the end of the budget, mean and median over tasks:
 

@@ -41,8 +41,9 @@ THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
 _XEON = "two cores of an Intel Xeon, no GPU, median of 3 to 5 updates, acting left out"
 _LITE = "one core of an AMD EPYC, no GPU, the fastest run of results/runs/lite"
 
-# (version, benchmark, protocol) -> seconds per update, acting included, and where
-# they were measured. What is not here is printed as not measured.
+# (version, benchmark, protocol) -> seconds per update, and how they were measured:
+# acting is included where nothing else is said. What is not here is printed as not
+# measured.
 SECONDS_PER_UPDATE: dict[tuple[str, str, str], tuple[float, str]] = {
     ("v1", "dmc_proprio", "lite"): (0.10, f"{_LITE}/v1"),
     ("v2", "dmc_proprio", "lite"): (0.16, f"{_LITE}/v2, with other work besides"),

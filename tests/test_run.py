@@ -57,6 +57,10 @@ def test_train_then_evaluate(tmp_path, capsys):
     assert "Continuing" in capsys.readouterr().out
 
     assert run.main(["evaluate", f"--logdir={tmp_path}", "--episodes=4"]) == 0
+    (line,) = (tmp_path / loop.EVALUATIONS).read_text().splitlines()
+    how = json.loads(line)
+    assert len(how.pop("scores")) == 4 and how.pop("frames") > 0
+    assert how == {"mode": "eval", "episodes": 4, "seed": 0, "repeat": 1}
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6 and lines[0].split() == ["episode", "score", "decisions"]
     table = (tmp_path / "scores.csv").read_text().splitlines()
