@@ -53,8 +53,8 @@ TRAINING, EVALUATION, BY_HAND = range(3)
 EVALUATIONS = "evaluations.jsonl"
 
 # Errors of the operating system that tell of a disk, not of a mistake in the code.
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EFBIG)
-DISK += (errno.EISDIR, errno.ENOTDIR, errno.EEXIST)  # the name is taken
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EFBIG}
+DISK |= {errno.EISDIR, errno.ENOTDIR, errno.EEXIST}  # the name is taken
 
 LONGEST = 1_000_000  # decisions, after which an evaluation waits no more for an end
 
@@ -381,7 +381,12 @@ def evaluate_run(
         (seed, BY_HAND),
     )
     rows = [dataclasses.replace(e, frames=frames, kind="eval_cmd") for e in played]
-    protocol = {"frames": frames, "mode": mode, "episodes": episodes, "seed": seed}
+    protocol: dict[str, Any] = {
+        "frames": frames,
+        "mode": mode,
+        "episodes": episodes,
+        "seed": seed,
+    }
     protocol |= {"repeat": run.repeat, "scores": [row.score for row in rows]}
     try:
         append_scores(path, rows)
