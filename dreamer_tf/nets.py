@@ -11,6 +11,7 @@ import operator
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from dreamer_tf.config import limit
@@ -100,14 +101,13 @@ class BlockLinear(layers.Layer):
         kernel, bias = (ops.cast(w, self.compute_dtype) for w in self.weights)
         rows = kernel.shape[1] - self.shared
         diagonal = kernel[:, :rows]
+        bias = ops.reshape(bias, (self.blocks, 1, self.units // self.blocks))
         rest = ops.transpose(kernel[:, rows:], (1, 0, 2))
         rest = ops.reshape(rest, (self.shared, self.units))
 
         def own(x):
-            lead = x.shape[:-1]
-            x = ops.cast(ops.reshape(x, (-1, self.blocks, rows)), kernel.dtype)
-            x = ops.matmul(ops.transpose(x, (1, 0, 2)), diagonal)
-            return ops.reshape(ops.transpose(x, (1, 0, 2)), (*lead, self.units)) + bias
+            x = divide(ops.cast(x, kernel.dtype), self.blocks)
+            return unite(ops.matmul(x, diagonal) + bias)
 
         def shared(s):
             return ops.matmul(ops.cast(s, kernel.dtype), rest)
@@ -125,6 +125,18 @@ class BlockLinear(layers.Layer):
             "shared": self.shared,
             "outscale": self.outscale,
         }
+
+
+def divide(x, blocks: int):
+    """The parts of each vector, one after the other: `[N, D] -> [K, N, D / K]`."""
+    n, width = x.shape
+    return ops.transpose(ops.reshape(x, (n, blocks, width // blocks)), (1, 0, 2))
+
+
+def unite(x):
+    """The inverse of `divide`: `[K, N, D / K] -> [N, D]`."""
+    blocks, n, width = x.shape
+    return ops.reshape(ops.transpose(x, (1, 0, 2)), (n, blocks * width))
 
 
 @keras.saving.register_keras_serializable("dreamer_tf")
@@ -466,15 +478,15 @@ class Decoder(layers.Layer):
             size = math.prod(lead)
             height, width, channels = self.map
             x0 = ops.reshape(
-                self.sp0(deter),
+                self.sp0(ops.reshape(deter, (size, self.deter))),
                 (size, self.bspace, height, width, channels // self.bspace),
             )
             x0 = ops.reshape(ops.transpose(x0, (0, 2, 3, 1, 4)), (size, *self.map))
             x1 = self.sp2(ops.silu(self.sp1norm(self.sp1(stoch))))
             x = ops.silu(self.spnorm(x0 + ops.reshape(x1, (size, *self.map))))
             for layer, norm in zip(self.convs, self.convnorms):
-                x = ops.silu(norm(layer(upsample(x))))
-            x = ops.sigmoid(self.imgout(upsample(x)))
+                x = ops.silu(norm(upsampled_conv(layer, x)))
+            x = ops.sigmoid(upsampled_conv(self.imgout, x))
             x = ops.reshape(x, (*lead, *x.shape[1:]))
             start = 0
             for key, channels in zip(self.imgkeys, self.channels):
@@ -511,11 +523,35 @@ class VectorOutputs(layers.Layer):
         }
 
 
-def upsample(x):
-    """Nearest-neighbour upsampling by two, `[N, H, W, C] -> [N, 2H, 2W, C]`."""
-    n, h, w, c = x.shape
-    x = ops.broadcast_to(x[:, :, None, :, None], (n, h, 2, w, 2, c))
-    return ops.reshape(x, (n, 2 * h, 2 * w, c))
+def upsampled_conv(layer: layers.Conv2D, x):
+    """`layer(upsample(x))` with nearest-neighbour upsampling by two, computed at half
+    the resolution: `[N, H, W, C] -> [N, 2H, 2W, filters]`.
+
+    The even and the odd rows (columns) of the result are convolutions of `x` with
+    kernels whose taps are sums of those that fall on the same pixel of `x`: a kernel
+    of size 5 takes 36 products instead of 100 for every 4 pixels.
+    """
+    kernel = ops.cast(layer.kernel, layer.compute_dtype)
+    taps = ops.convert_to_tensor(phases(kernel.shape[0]), kernel.dtype)
+    kernel = ops.einsum("ayt,bxs,tsio->yxiabo", taps, taps, kernel)
+    n, h, w, _ = x.shape
+    kernel = ops.reshape(kernel, (*kernel.shape[:3], 4 * layer.filters))
+    x = ops.conv(x, kernel, padding="same", data_format="channels_last")
+    x = ops.reshape(x, (n, h, w, 2, 2, layer.filters))
+    x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (n, 2 * h, 2 * w, -1))
+    return x + ops.cast(layer.bias, layer.compute_dtype)
+
+
+def phases(size: int) -> np.ndarray:
+    """Which pixel before upsampling a tap falls on: 0 or 1, `[2, taps, size]`.
+
+    Entry `[a, y, t]` says whether tap `t` of a kernel over upsampled pixels reads,
+    for the pixel `2 i + a`, pixel `i + y - taps // 2` of the original.
+    """
+    taps = np.arange(size) - (size - 1) // 2
+    pixel = (np.arange(2)[:, None] + taps) // 2
+    reach = np.abs(pixel).max()
+    return (pixel[:, None] == np.arange(-reach, reach + 1)[:, None]).astype("float32")
 
 
 # --------------------------------------------------------- DreamerV1 and V2 --

@@ -375,23 +375,23 @@ class RSSM(layers.Layer):
         """`core(deter, stoch, action_embedding) -> deter`, the sequence model."""
         c = self.config
         own, shared = self.blocks[0].split()
+        later = [block.split()[0] for block in self.blocks[1:]]
 
         def core(deter, stoch, x2):
             stoch = ops.reshape(stoch, (*deter.shape[:-1], self.flat))
             x0 = ops.silu(self.innorms[0](self.inputs[0](deter)))
             x1 = ops.silu(self.innorms[1](self.inputs[1](stoch)))
             x = own(deter) + shared(ops.concatenate([x0, x1, x2], -1))
-            for block, norm in zip(self.blocks[1:], self.hidnorms):
+            for block, norm in zip(later, self.hidnorms):
                 x = block(ops.silu(norm(x)))
-            x = ops.cast(x, "float32")
-            # Each block's outputs are its part of reset, candidate and update.
-            gates = ops.reshape(x, (*x.shape[:-1], c.blocks, 3, c.deter // c.blocks))
-            reset, cand, update = (
-                ops.reshape(gates[..., i, :], deter.shape) for i in range(3)
-            )
+            # Each block's outputs are its part of reset, candidate and update. By
+            # block they lie side by side, which a compiler makes fast loops of.
+            gates = nets.divide(ops.cast(x, "float32"), c.blocks)
+            reset, cand, update = ops.split(gates, 3, -1)
             cand = ops.tanh(ops.sigmoid(reset) * cand)
             update = ops.sigmoid(update - 1)
-            return update * cand + (1 - update) * deter
+            deter = nets.divide(deter, c.blocks)
+            return nets.unite(update * cand + (1 - update) * deter)
 
         return core
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -70,11 +71,13 @@ def scan(f: Callable, init: Any, xs: Any, length: int) -> tuple:
     nest = tf.nest
     init = nest.map_structure(tf.convert_to_tensor, init)
     xs = nest.map_structure(tf.convert_to_tensor, xs)
-    spec = tf.function(f, autograph=False).get_concrete_function(
-        nest.map_structure(lambda c: tf.TensorSpec(c.shape, c.dtype), init),
-        nest.map_structure(lambda x: tf.TensorSpec(x.shape[1:], x.dtype), xs),
-    )
+    with _Reads() as reads:
+        spec = tf.function(f, autograph=False).get_concrete_function(
+            nest.map_structure(lambda c: tf.TensorSpec(c.shape, c.dtype), init),
+            nest.map_structure(lambda x: tf.TensorSpec(x.shape[1:], x.dtype), xs),
+        )
     y_spec = spec.structured_outputs[1]
+    weights = [(v, tf.convert_to_tensor(v.value)) for v in reads.variables.values()]
     # Arrays, not slices: the gradient of `x[i]` would fill zeros at every step.
     inputs = [
         tf.TensorArray(x.dtype, length, element_shape=x.shape[1:]).unstack(x)
@@ -87,7 +90,8 @@ def scan(f: Callable, init: Any, xs: Any, length: int) -> tuple:
 
     def body(i, carry, outputs):
         x = nest.pack_sequence_as(xs, [a.read(i) for a in inputs])
-        carry, y = f(carry, x)
+        with keras.StatelessScope(state_mapping=weights):
+            carry, y = f(carry, x)
         nest.assert_same_structure(y, y_spec)
         written = [a.write(i, v) for a, v in zip(outputs, nest.flatten(y))]
         return i + 1, carry, written
@@ -101,6 +105,22 @@ def scan(f: Callable, init: Any, xs: Any, length: int) -> tuple:
     )
     ys = nest.pack_sequence_as(y_spec, [a.stack() for a in outputs])
     return carry, ys
+
+
+class _Reads(keras.StatelessScope):
+    """Collects the variables that are read inside.
+
+    What a loop's body reads, its gradient would stack for every step; weights are
+    therefore read before the loop.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.variables: dict[int, keras.Variable] = {}
+
+    def get_current_value(self, variable):
+        """None: the variable's own value is the one to use."""
+        self.variables[id(variable)] = variable
 
 
 def fold_in(seed, data: int):
