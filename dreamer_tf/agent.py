@@ -208,10 +208,10 @@ class Agent(abc.ABC):
             jit=self.config.jit,
         )
         self._act = {
-            mode: engine.compile(
-                functools.partial(self.policy_step, mode=mode),
-                self.draw_policy,
+            mode: engine.compile_policy(
+                functools.partial(self._decide, mode=mode),
                 read=everything,
+                jit=self.config.jit,
             )
             for mode in ("train", "eval")
         }
@@ -224,6 +224,9 @@ class Agent(abc.ABC):
                 jit=False,
             )
         )
+
+    def _decide(self, seed, obs, state, mode):
+        return self.policy_step(self.draw_policy(seed, obs, state), obs, state, mode)
 
     # ------------------------------------------------------------- acting --
 

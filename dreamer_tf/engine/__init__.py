@@ -10,6 +10,7 @@ import numpy as np
 if keras.backend.backend() == "tensorflow":
     from dreamer_tf.engine.tensorflow import (
         compile,
+        compile_policy,
         fold_in,
         normal,
         scan,
@@ -21,6 +22,7 @@ if keras.backend.backend() == "tensorflow":
 elif keras.backend.backend() == "jax":
     from dreamer_tf.engine.jax import (
         compile,
+        compile_policy,
         fold_in,
         normal,
         scan,
@@ -37,6 +39,7 @@ else:
 
 __all__ = [
     "compile",
+    "compile_policy",
     "fold_in",
     "normal",
     "scan",

@@ -16,6 +16,7 @@ from tensorflow_probability.substrates import jax as tfp
 
 __all__ = [
     "compile",
+    "compile_policy",
     "fold_in",
     "normal",
     "scan",
@@ -63,6 +64,18 @@ def compile(
         return out
 
     return call
+
+
+def compile_policy(fn: Callable, read: Sequence, jit: bool = True) -> Callable:
+    """Compiles `fn(*args)`, which reads the variables and assigns none.
+
+    Args:
+      fn: one decision, with the noise it draws.
+      read: every variable that `fn` touches.
+      jit: unused here: JAX always compiles.
+    """
+    step = compile(lambda _, *args: fn(*args), lambda *_: None, read, jit=jit)
+    return lambda *args: step(None, *args)
 
 
 def value_and_grad(fn: Callable[[], tuple], variables: Sequence) -> tuple:

@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 __all__ = [
     "compile",
+    "compile_policy",
     "fold_in",
     "normal",
     "scan",
@@ -41,6 +43,61 @@ def compile(
     @tf.function(autograph=False)
     def call(seed, *args):
         return step(draw(seed, *args), *args)
+
+    return call
+
+
+def compile_policy(fn: Callable, read: Sequence, jit: bool = True) -> Callable:
+    """Compiles `fn(*args)`, a small step that is called often and alone.
+
+    Noise is drawn inside `fn`. A decision of a small agent takes less time than
+    TensorFlow's way to hand over its arguments, so they go joined, one tensor for each
+    type, and past the checks of `tf.function`.
+
+    Args:
+      fn: reads Keras variables, assigns none; structures of arrays in and out.
+      read: unused here, needed by JAX.
+      jit: whether XLA compiles it.
+    """
+    del read
+    tree, compiled = keras.tree, {}
+
+    def build(args, leaves):
+        types = sorted({x.dtype for x in leaves}, key=str)
+        structure = None
+
+        def joined(*inputs):
+            nonlocal structure
+            parts = {}
+            for dtype, x in zip(types, inputs):
+                chosen = [i for i, leaf in enumerate(leaves) if leaf.dtype == dtype]
+                sizes = [leaves[i].size for i in chosen]
+                parts |= zip(chosen, tf.split(x, sizes))
+            values = [tf.reshape(parts[i], x.shape) for i, x in enumerate(leaves)]
+            structure = fn(*tree.pack_sequence_as(args, values))
+            return tree.flatten(structure)
+
+        function = tf.function(joined, jit_compile=jit, autograph=False)
+        specs = [
+            tf.TensorSpec([sum(x.size for x in leaves if x.dtype == dtype)], dtype)
+            for dtype in types
+        ]
+        concrete = function.get_concrete_function(*specs)
+        return concrete.inference_fn.call_flat, concrete.captured_inputs, types, structure
+
+    def call(*args):
+        leaves = [np.asarray(x) for x in tree.flatten(args)]
+        key = tuple((x.shape, x.dtype) for x in leaves)
+        if key not in compiled:
+            compiled[key] = build(args, leaves)
+        function, captured, types, structure = compiled[key]
+        inputs = [
+            tf.convert_to_tensor(
+                np.concatenate([x.ravel() for x in leaves if x.dtype == dtype])
+            )
+            for dtype in types
+        ]
+        return tree.pack_sequence_as(structure, function(*inputs, *captured))
 
     return call
 
