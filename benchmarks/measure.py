@@ -201,14 +201,17 @@ def short_schedule(config: Any) -> Any:
 def spaces_of(run: RunConfig) -> tuple[spaces.Dict, spaces.Space]:
     """Spaces of observations and actions, without a picture being made."""
     from dreamer_tf import loop
-    from dreamer_tf.envs import make_env
+    from dreamer_tf.envs import make_envs
     from dreamer_tf.envs.base import image_box
 
-    with make_env(run.task, **loop.env_arguments(run) | {"obs": "proprio"}) as env:
-        if run.obs == "proprio":
-            return env.obs_space, env.action_space
+    # Where pictures follow, not even MuJoCo may be loaded beside TensorFlow.
+    pictures = run.obs != "proprio"
+    how = loop.env_arguments(run) | {"obs": "proprio"}
+    with make_envs(run.task, 1, int(pictures), run.seed, **how) as envs:
+        if not pictures:
+            return envs.obs_space, envs.action_space
         image = spaces.Dict(image=image_box(run.size, run.size))
-        return image, env.action_space
+        return image, envs.action_space
 
 
 def filled_replay(run: RunConfig, agent: Any) -> tuple[Any, float]:
