@@ -30,7 +30,7 @@ env-cluster: .venv/.complete-cluster
 reproduce: env
 	.venv/bin/python -m reproductions.lite
 
-# Speed and memory of every workload, in results/bench; about an hour on two cores.
+# Speed and memory of every workload, in results/bench.
 bench: env
 	.venv/bin/python -m benchmarks.bench
 
