@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 JOBS ?= 2
 
 .PHONY: env env-jax env-cluster reproduce test test-all test-jax test-all-jax
-.PHONY: test-cluster test-faults lint
+.PHONY: test-cluster test-faults lint bench
 
 env: .venv/.complete
 env-jax: .venv-jax/.complete
@@ -29,6 +29,10 @@ env-cluster: .venv/.complete-cluster
 # Trains all versions for a few minutes and compares with the published scores.
 reproduce: env
 	.venv/bin/python -m reproductions.lite
+
+# Speed and memory of every workload, in results/bench.
+bench: env
+	.venv/bin/python -m benchmarks.bench
 
 lint: env
 	.venv/bin/ruff check .

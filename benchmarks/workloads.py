@@ -1,0 +1,31 @@
+"""What is measured: presets of the papers at named sizes, on walker_walk."""
+
+import dataclasses
+from typing import Any
+
+from dreamer_tf.config import RunConfig, updated
+
+# Name -> version, benchmark and, for V3, model size.
+WORKLOADS = {
+    "v3-proprio-1m": ("v3", "dmc_proprio", "1m"),
+    "v3-vision-1m": ("v3", "dmc_vision", "1m"),
+    "v3-vision-12m": ("v3", "dmc_vision", "12m"),
+    "v1-vision": ("v1", "dmc_vision", ""),
+    "v2-vision": ("v2", "dmc_vision", ""),
+    "v2-proprio": ("v2", "dmc_proprio", ""),
+}
+
+
+def load(name: str, precision: str = "float32") -> tuple[RunConfig, Any]:
+    """Settings of a workload's run and of its agent."""
+    # Not above: these load Keras, of which the starting process knows nothing.
+    from dreamer_tf import presets
+    from dreamer_tf.agent import version_module
+
+    version, benchmark, size = WORKLOADS[name]
+    run, config = presets.load(version, benchmark, task="walker_walk")
+    if size:
+        config = version_module(version).sized(config, size)
+    # One action repeat for all, so that a decision costs the same everywhere.
+    run = dataclasses.replace(run, repeat=2)
+    return run, updated(config, {"precision": precision})
