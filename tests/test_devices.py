@@ -126,6 +126,9 @@ def test_precision(name, platform, wanted, monkeypatch):
     assert agents.choose_precision(name) == wanted
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="takes minutes without compilation"
+)
 @pytest.mark.parametrize("version", MODULES)
 def test_bfloat16_is_only_inside_of_layers(version):
     """Weights, moments, losses, states and what is predicted are float32."""
