@@ -2,12 +2,14 @@ PYTHON ?= python3.11
 # Software rendering and TensorFlow both start many threads; tests share few cores.
 JOBS ?= 2
 
-.PHONY: env env-jax env-cluster reproduce test test-all test-jax test-all-jax
-.PHONY: test-cluster test-faults lint bench
+.PHONY: env env-jax env-cluster env-gpu env-gpu-jax reproduce bench lint
+.PHONY: test test-all test-jax test-all-jax test-cluster test-faults
 
 env: .venv/.complete
 env-jax: .venv-jax/.complete
 env-cluster: .venv/.complete-cluster
+env-gpu: .venv/.complete-gpu
+env-gpu-jax: .venv-jax/.complete-gpu
 
 .venv/.complete: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
@@ -18,6 +20,16 @@ env-cluster: .venv/.complete-cluster
 .venv/.complete-cluster: .venv/.complete requirements-cluster.txt
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
 	  -r requirements.txt -r requirements-cluster.txt
+	touch $@
+
+.venv/.complete-gpu: .venv/.complete requirements-gpu.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r requirements.txt -r requirements-gpu.txt
+	touch $@
+
+.venv-jax/.complete-gpu: .venv-jax/.complete requirements-gpu-jax.txt
+	.venv-jax/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r requirements-jax.txt -r requirements-gpu-jax.txt
 	touch $@
 
 .venv-jax/.complete: requirements-jax.txt requirements-dev.txt
@@ -53,15 +65,15 @@ test-all: lint env-cluster
 test-faults: env
 	.venv/bin/python -m tests.faults --kills=50 --jobs=$(JOBS)
 
-# Parity and smoke tests on the JAX backend; the second compares every file.
+# Parity, smoke and two devices on the JAX backend; the second compares every file.
 test-jax: env-jax
 	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest -q -n $(JOBS) \
-	  -m "not slow" tests/test_parity.py tests/test_v3.py
+	  -m "not slow" tests/test_parity.py tests/test_v3.py tests/test_devices.py
 
 test-all-jax: env-jax
 	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest -q -n $(JOBS) \
 	  tests/test_parity.py tests/test_moving.py tests/test_v1.py tests/test_v2.py \
-	  tests/test_v3.py
+	  tests/test_v3.py tests/test_devices.py
 
 # A real Ray cluster of two nodes on this machine, one of which is lost.
 test-cluster: env-cluster

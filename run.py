@@ -26,6 +26,10 @@ from dreamer_tf.config import RunConfig
 from dreamer_tf.errors import Interrupted, UserError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes
+# Of a GPU's memory TensorFlow and JAX would take nearly all at once: take it as it is
+# needed, so that several runs can share a GPU. Read when they first use it.
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 RUN = "the run"  # heading in the help
 

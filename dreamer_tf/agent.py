@@ -15,6 +15,7 @@ import contextlib
 import functools
 import importlib
 import json
+import operator
 import pathlib
 import random
 import zipfile
@@ -34,6 +35,9 @@ VERSIONS = ("v1", "v2", "v3")
 FLAGS = ("is_first", "is_last", "is_terminal")
 RESERVED = ("action", "reward", *FLAGS, "id")  # entries of every batch
 MODES = ("train", "eval", "random")
+
+# Which axis of an update's noise is the batch: of imagination's, sequences times steps.
+BATCH_AXIS = {"post": 0, "latent": 1, "action": 1}
 
 # Streams of randomness below the run's seed.
 INIT, POLICY, UPDATE, REPORT = range(4)
@@ -57,6 +61,7 @@ def make_agent(
     action_space: spaces.Space,
     config: Any = None,
     seed: int = 0,
+    devices: int = 1,
 ) -> "Agent":
     """A new agent.
 
@@ -66,9 +71,12 @@ def make_agent(
       action_space: `Box` in [-1, 1] with one axis, or `Discrete`.
       config: the version's `Config`; its defaults if None.
       seed: decides initial weights and every draw.
+      devices: number of GPUs (or CPU devices, without a GPU) that share every batch;
+        what is learned differs by rounding only.
 
     Raises:
-      UserError: an unknown version, or a space or config it cannot handle.
+      UserError: an unknown version, a space or config it cannot handle, or more
+        devices than there are.
     """
     module = version_module(version)
     config = module.Config() if config is None else config
@@ -80,7 +88,7 @@ def make_agent(
     config.validate()
     if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
         raise UserError(f"The seed is {seed!r}; it must be from 0 to {2**32 - 1}.")
-    return module.AGENT(obs_space, action_space, config, seed)
+    return module.AGENT(obs_space, action_space, config, seed, devices)
 
 
 def version_module(version: str):
@@ -140,9 +148,12 @@ class Agent(abc.ABC):
     version: ClassVar[str]
     latents: ClassVar[tuple[str, ...]] = ()  # of the state, stored in replay
     losses: ClassVar[tuple[str, ...]] = ()  # beside those of the observations
+    batch_name: ClassVar[str] = "batch_size"  # where the config says it
     dyn: Any  # the RSSM cell
 
-    def __init__(self, obs_space, action_space, config, seed: int = 0):
+    def __init__(
+        self, obs_space, action_space, config, seed: int = 0, devices: int = 1
+    ):
         self.obs_space, self.action_space = obs_space, action_space
         self.config, self.seed = config, seed
         self.shapes = check_obs_space(obs_space, (*self.latents, *self.losses))
@@ -151,7 +162,18 @@ class Agent(abc.ABC):
         self.frames = 0  # of training; the loop says so, V1's exploration asks
         self.params: dict[str, keras.Variable] = {}  # what optimizers train
         self.variables: dict[str, keras.Variable] = {}  # all that is saved
-        with precision(config.precision), initial_seed(seed):
+        check_devices(devices)
+        self.devices, self.group = devices, engine.group(devices)
+        size = operator.attrgetter(self.batch_name)(config)
+        self._check_batch(size, self.batch_name)
+        self.precision = choose_precision(config.precision)
+        kind = engine.platform().upper()
+        self.place = f"{self.precision} on {devices} {kind}{'s' * (devices > 1)}"
+        with (
+            engine.placed(self.group),
+            computing_in(self.precision),
+            initial_seed(seed),
+        ):
             self.build()
         self._compile()
 
@@ -206,6 +228,8 @@ class Agent(abc.ABC):
             read=everything,
             write=everything,
             jit=self.config.jit,
+            group=self.group,
+            axes=BATCH_AXIS,
         )
         self._act = {
             mode: engine.compile_policy(
@@ -279,6 +303,7 @@ class Agent(abc.ABC):
           Metrics `{name: float}`, and what goes back to replay
           (`{name: [B, T, ...]}`, empty for V1 and V2).
         """
+        self._check_batch(len(batch["reward"]), "The size of the batch")
         seed = engine.seed(self.seed, UPDATE, self.updates)
         self.updates += 1
         batch = self._select(batch)
@@ -312,6 +337,13 @@ class Agent(abc.ABC):
             self.dyn, state, rows["action"][:, context:], noise[:, context:]
         )
         return self.decode({k: ops.concatenate([post[k], later[k]], 1) for k in later})
+
+    def _check_batch(self, size: int, name: str):
+        if size % self.devices:
+            raise UserError(
+                f"{name} is {size}; with --devices={self.devices} it must be a "
+                f"multiple of {self.devices}."
+            )
 
     def _select(self, batch: dict) -> dict:
         """The entries the compiled step reads; of latents only the first row."""
@@ -375,8 +407,25 @@ class Agent(abc.ABC):
 # ------------------------------------------------------------------ helpers --
 
 
+def check_devices(number: int):
+    """Raises UserError if there are not as many devices as are to share a batch."""
+    there, kind = engine.available(), engine.platform().upper()
+    if not 1 <= number <= there:
+        raise UserError(
+            f"--devices is {number}, but {keras.backend.backend()} has {there} "
+            f"{kind}{'s' * (there > 1)} here; it must be from 1 to {there}."
+        )
+
+
+def choose_precision(name: str) -> str:
+    """What "auto" means here: bfloat16 on a GPU, float32 on a CPU."""
+    if name != "auto":
+        return name
+    return "float32" if engine.platform() == "cpu" else "bfloat16"
+
+
 @contextlib.contextmanager
-def precision(name: str):
+def computing_in(name: str):
     """Layers made inside compute in `name`; their weights are float32."""
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32" if name == "float32" else f"mixed_{name}")

@@ -60,12 +60,19 @@ class RunConfig:
     # seconds after which a process of environments that does not answer is started
     # again; 0: never
     env_timeout: float = 600.0
+    # GPUs (without a GPU: CPU devices) that share every batch, whose size must be a
+    # multiple of it; what is learned differs by rounding only. On TensorFlow more than
+    # one run without XLA (--jit)
+    devices: int = 1
+    # memory that the run may take of each GPU, in 10^9 bytes; 0: what it needs
+    gpu_memory_gb: float = 0.0
 
     def validate(self) -> None:
         at_least = {"envs": 1, "repeat": 1, "size": 1, "eval_episodes": 1}
         at_least |= {"log_every": 1, "seed": 0, "steps": 0, "workers": 0}
         at_least |= {"length": 0, "eval_every": 0, "save_every": 0}
         at_least |= {"video_every": 0, "disk_gb": 0, "env_timeout": 0}
+        at_least |= {"devices": 1, "gpu_memory_gb": 0}
         for name, lowest in at_least.items():
             if getattr(self, name) < lowest:
                 raise UserError(
@@ -76,6 +83,7 @@ class RunConfig:
         # More would run out of memory, or not be a number of bytes or milliseconds.
         at_most = {"envs": 4096, "size": 4096, "env_timeout": 1_000_000}
         at_most |= {"replay_gb": 1_000_000, "disk_gb": 1_000_000}
+        at_most |= {"gpu_memory_gb": 1_000_000}
         for name, highest in at_most.items():
             if getattr(self, name) > highest:
                 raise UserError(
@@ -92,6 +100,7 @@ class RunConfig:
 # What may differ when a run is continued: none of it changes what was learned.
 CHANGEABLE: tuple[str, ...] = ("steps", "logdir", "workers", "log_every", "save_every")
 CHANGEABLE += ("eval_every", "eval_episodes", "video_every", "env_timeout")
+CHANGEABLE += ("devices", "gpu_memory_gb")
 
 
 # --- Walking and checking ---------------------------------------------------

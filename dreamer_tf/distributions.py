@@ -81,8 +81,9 @@ class BoundedNormal:
     """
 
     def __init__(self, mean, std, minstd: float = 0.1, maxstd: float = 1.0):
-        mean, std = (ops.cast(x, "float32") for x in (ops.tanh(mean), std))
         std = (maxstd - minstd) * ops.sigmoid(std + 2.0) + minstd
+        # Only now, as in the official code.
+        mean, std = (ops.cast(x, "float32") for x in (ops.tanh(mean), std))
         self.dist = tfd.Independent(tfd.Normal(mean, std), 1)
         self.mean, self.std = mean, std
         self.parameters = {"mean": mean, "std": std}

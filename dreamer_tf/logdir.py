@@ -100,13 +100,17 @@ def write(
     agent: Any,
     command: list[str],
     say: Callable[[str], None] = print,
+    place: str = "",
 ) -> None:
-    """Writes config.json: the settings, and on what and how each start was made."""
+    """Writes config.json: the settings, and on what and how each start was made.
+
+    `place` is the agent's: precision and devices, which "auto" leaves to the machine.
+    """
     path = Path(run.logdir)
     starts = _read(path)["starts"] if (path / CONFIG).exists() else []
-    start = {"command": command, **_surroundings()}
-    for key in ("commit", "python", "backend", "packages"):
-        if starts and starts[-1].get(key) != start[key]:
+    start = {"command": command, "devices": place, **_surroundings()}
+    for key in ("commit", "python", "backend", "packages", "devices"):
+        if starts and starts[-1].get(key, start[key]) != start[key]:
             say(f"Changed since the last start: {key}.")
     content = {**_settings(run, agent), "starts": [*starts, start]}
     write_atomic(path / CONFIG, json.dumps(content, indent=1).encode())

@@ -25,8 +25,15 @@ from typing import Any
 
 import numpy as np
 
-from dreamer_tf import checkpoint, logdir
-from dreamer_tf.agent import FLAGS, Progress, load_agent, make_agent, version_module
+from dreamer_tf import checkpoint, engine, logdir
+from dreamer_tf.agent import (
+    FLAGS,
+    Progress,
+    check_devices,
+    load_agent,
+    make_agent,
+    version_module,
+)
 from dreamer_tf.config import RunConfig
 from dreamer_tf.envs import (
     Remote,
@@ -92,13 +99,17 @@ class Parts:
 
 def build(run: RunConfig, config: Any) -> Parts:
     """Makes environments, agent, replay and schedule of a run."""
+    # First of all, as it has to come before the GPU is used.
+    engine.limit_memory(run.gpu_memory_gb)
+    check_devices(run.devices)
     how = env_arguments(run)
     workers = run.workers or int(run.obs != "proprio" and needs_graphics(run))
     envs = make_envs(
         run.task, run.envs, workers, run.seed, timeout=run.env_timeout, **how
     )
     version = version_module(run.version)
-    agent = make_agent(run.version, envs.obs_space, envs.action_space, config, run.seed)
+    spaces = envs.obs_space, envs.action_space
+    agent = make_agent(run.version, *spaces, config, run.seed, run.devices)
     return Parts(
         agent,
         envs,
@@ -438,7 +449,12 @@ def train(
             stack.callback(parts.envs.close)
             check_replay(run, parts)
             begin = functools.partial(
-                logdir.write, run, config, list(command), terminal.say
+                logdir.write,
+                run,
+                config,
+                list(command),
+                terminal.say,
+                parts.agent.place,
             )
             trainer = Trainer(run, parts, terminal, clock, begin)
             stack.callback(trainer.logs.close)
@@ -518,7 +534,8 @@ class Trainer:
         terminal.say(
             f"{verb} {run.version} on {run.task} in {path} at "
             f"{self.progress.frames:,} of {run.steps:,} frames. "
-            f"{sum(parts.agent.param_count().values()):,} parameters."
+            f"{sum(parts.agent.param_count().values()):,} parameters, computed in "
+            f"{parts.agent.place}."
         )
         terminal.say(needs(run, parts))
         # Only now: what cannot be built or continued leaves nothing behind.

@@ -45,8 +45,9 @@ def trunc_normal(outscale: float = 1.0):
 
 
 def rms_norm(name: str) -> layers.RMSNormalization:
-    """`x / sqrt(mean(x²) + 1e-4) * scale` over the last axis."""
-    return layers.RMSNormalization(epsilon=1e-4, name=name)
+    """`x / sqrt(mean(x²) + 1e-4) * scale` over the last axis, in float32 inside."""
+    # Without `autocast`, which would round the scale to the precision of the input.
+    return layers.RMSNormalization(epsilon=1e-4, autocast=False, name=name)
 
 
 def conv(filters: int, kernel: int, name: str, outscale: float = 1.0):
@@ -492,7 +493,7 @@ class Decoder(layers.Layer):
             for key, channels in zip(self.imgkeys, self.channels):
                 out[key] = x[..., start : start + channels]
                 start += channels
-        return out
+        return {k: ops.cast(x, "float32") for k, x in out.items()}
 
     def get_config(self):
         return super().get_config() | self.config
@@ -849,7 +850,7 @@ class StridedDecoder(layers.Layer):
             x = stack(feat, self.linears, self.norms, self.act)
             for key, output in self.outputs.items():
                 out[key] = ops.reshape(output(x), (*lead, *self.vectors[key]))
-        return out
+        return {k: ops.cast(x, "float32") for k, x in out.items()}
 
     def get_config(self):
         return super().get_config() | self.config

@@ -79,8 +79,10 @@ class Config:
     # evaluation takes the likeliest of so many sampled actions; 0: the tanh of the
     # mean
     eval_samples: int = 100
-    precision: Literal["float32", "bfloat16"] = "float32"  # of the computation
-    jit: bool = True  # compile the update with XLA (TensorFlow backend)
+    # of the layers' computation; auto: bfloat16 on a GPU, float32 on a CPU
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    # compile the update with XLA (TensorFlow backend, one device; JAX always does)
+    jit: bool = True
 
     def validate(self):
         """Raises UserError if a setting is out of range."""
@@ -323,7 +325,7 @@ class DreamerV1(Agent):
             likes["pcont"] = self.continues(feat).log_prob(discount)
             losses["pcont"] = -c.pcont_scale * ops.mean(likes["pcont"])
         kl = posterior.kl(prior)
-        div = ops.maximum(ops.mean(kl), c.free_nats)
+        div = ops.maximum(ops.mean(engine.whole_batch(kl)), c.free_nats)
         total = c.kl_scale * div + sum(losses.values())
         extra = {
             "embed": tokens,

@@ -185,8 +185,10 @@ class Config:
     expl_noise: float = 0.0  # noise on actions in training
     eval_noise: float = 0.0  # noise on actions in evaluation
     eval_state_mean: bool = False  # do not sample latents in evaluation
-    precision: Literal["float32", "bfloat16"] = "float32"  # of the computation
-    jit: bool = True  # compile the update with XLA (TensorFlow backend)
+    # of the layers' computation; auto: bfloat16 on a GPU, float32 on a CPU
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    # compile the update with XLA (TensorFlow backend, one device; JAX always does)
+    jit: bool = True
 
     def validate(self):
         """Raises UserError if a setting is out of range."""
@@ -386,7 +388,7 @@ def kl_loss(post, prior, config: Kl):
 
     def clipped(value):
         if config.free_avg:
-            return ops.maximum(ops.mean(value), config.free)
+            return ops.maximum(ops.mean(engine.whole_batch(value)), config.free)
         return ops.mean(ops.maximum(value, config.free))
 
     lhs, rhs = (prior, post) if config.forward else (post, prior)
@@ -414,8 +416,8 @@ class RewardScale:
     def __call__(self, reward):
         """Rewards normalised after seeing them, and the new magnitude."""
         c = self.config
-        mag = c.momentum * self.mag + (1 - c.momentum) * ops.mean(ops.abs(reward))
-        mag = sg(mag)
+        mean = ops.mean(ops.abs(engine.whole_batch(reward, 1)))
+        mag = sg(c.momentum * self.mag + (1 - c.momentum) * mean)
         return c.scale * reward / (mag + c.eps), mag
 
 
@@ -424,6 +426,7 @@ class DreamerV2(Agent):
 
     version = "v2"
     losses = ("kl", "discount")
+    batch_name = "dataset.batch"
 
     def build(self):
         """Makes all networks, the optimizers and the running statistics."""
@@ -673,9 +676,9 @@ class DreamerV2(Agent):
         loss = -ops.mean(weight[:-2] * (objective + c.actor_ent * entropy))
         metrics = {
             "reward_mean": ops.mean(reward),
-            "reward_std": ops.std(reward),
+            "reward_std": ops.std(engine.whole_batch(reward, 1)),
             "reward_normed_mean": ops.mean(normed),
-            "reward_normed_std": ops.std(normed),
+            "reward_normed_std": ops.std(engine.whole_batch(normed, 1)),
             "critic_slow": ops.mean(value),
             "critic_target": ops.mean(target),
             "actor_ent": ops.mean(entropy),

@@ -196,8 +196,10 @@ class Config:
     reward_grad: bool = True  # train the world model through the reward head
     repval_loss: bool = True  # train the critic on replayed states too
     repval_grad: bool = True  # train the world model through that loss
-    precision: Literal["float32", "bfloat16"] = "float32"  # of the computation
-    jit: bool = True  # compile the update with XLA (TensorFlow backend)
+    # of the layers' computation; auto: bfloat16 on a GPU, float32 on a CPU
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    # compile the update with XLA (TensorFlow backend, one device; JAX always does)
+    jit: bool = True
 
     def validate(self):
         """Raises UserError if a setting is out of range or sizes do not fit."""
@@ -649,7 +651,7 @@ class DreamerV3(Agent):
             ops.zeros_like(con), 1 - con, rew, baseline, disc, c.imag_loss.lam
         )
         # Eqs. 11, 12: reinforce with returns scaled by their 5-95% range.
-        stats = self.retnorm.stats(ret)
+        stats = self.retnorm.stats(engine.whole_batch(ret))
         advantage = (ret - baseline[:, :-1]) / stats["scale"]
         policy = self.actor(feat)
         entropy = policy.entropy()[:, :-1]
@@ -663,13 +665,13 @@ class DreamerV3(Agent):
         normed = (ret - stats["offset"]) / stats["scale"]
         metrics = {
             "adv": ops.mean(advantage),
-            "adv_std": ops.std(advantage),
+            "adv_std": ops.std(engine.whole_batch(advantage)),
             "adv_mag": ops.mean(ops.abs(advantage)),
             "rew": ops.mean(rew),
             "con": ops.mean(con),
             "ret": ops.mean(normed),
-            "ret_min": ops.min(normed),
-            "ret_max": ops.max(normed),
+            "ret_min": ops.min(engine.whole_batch(normed)),
+            "ret_max": ops.max(engine.whole_batch(normed)),
             "ret_rate": ops.mean(ops.cast(ops.abs(normed) >= 1.0, "float32")),
             "val": ops.mean(value.mean),
             "tar": ops.mean(ret),

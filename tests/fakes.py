@@ -51,6 +51,7 @@ class FakeAgent:
     """A policy that drifts with every update, so that all that happened shows."""
 
     latents = ("deter",)
+    place = "no precision on nothing"
 
     def __init__(self, seed=0, tape=None):
         self.seed, self.tape = seed, [] if tape is None else tape

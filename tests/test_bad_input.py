@@ -235,7 +235,11 @@ SETTINGS = [
     ("v1", {"horizon": 1}, r"horizon is 1; it must be at least 2"),
     ("v1", {"action_init_std": 0}, r"action_init_std is 0.0; it must be above 0"),
     ("v1", {"dense_act": "rellu"}, r"dense_act is 'rellu'; give a name of keras"),
-    ("v1", {"precision": "float16"}, r"'precision' must be one of float32, bfloat16"),
+    (
+        "v1",
+        {"precision": "float16"},
+        r"'precision' must be one of auto, float32, bfloat16",
+    ),
     ("v1", {"pcont": 1}, r"'pcont' must be true or false, got 1"),
     ("v1", {"grad_clip": float("inf")}, r"'grad_clip' must be a finite number"),
     ("v1", {"deter_sise": 3}, r"'deter_sise': did you mean 'deter_size'"),

@@ -192,6 +192,8 @@ def test_updated_leaves_the_original_alone():
         ("eval_every", -5),
         ("workers", 2),
         ("replay_gb", 0.0),
+        ("devices", 0),
+        ("gpu_memory_gb", -1.0),
     ],
 )
 def test_run_ranges(name, value):

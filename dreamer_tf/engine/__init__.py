@@ -1,4 +1,4 @@
-"""What the algorithms need from a backend: compile, gradients, scans, noise.
+"""What the algorithms need from a backend: compile, gradients, scans, noise, devices.
 
 `tensorflow.py` and `jax.py` offer the same functions; Keras's own choice of
 backend (`KERAS_BACKEND`, TensorFlow unless set) decides which one is used.
@@ -9,27 +9,39 @@ import numpy as np
 
 if keras.backend.backend() == "tensorflow":
     from dreamer_tf.engine.tensorflow import (
+        available,
         compile,
         compile_policy,
         fold_in,
+        group,
+        limit_memory,
         normal,
+        placed,
+        platform,
         scan,
         tfp,
         to_host,
         uniform,
         value_and_grad,
+        whole_batch,
     )
 elif keras.backend.backend() == "jax":
     from dreamer_tf.engine.jax import (
+        available,
         compile,
         compile_policy,
         fold_in,
+        group,
+        limit_memory,
         normal,
+        placed,
+        platform,
         scan,
         tfp,
         to_host,
         uniform,
         value_and_grad,
+        whole_batch,
     )
 else:
     raise ImportError(
@@ -38,16 +50,22 @@ else:
     )
 
 __all__ = [
+    "available",
     "compile",
     "compile_policy",
     "fold_in",
+    "group",
+    "limit_memory",
     "normal",
+    "placed",
+    "platform",
     "scan",
     "seed",
     "tfp",
     "to_host",
     "uniform",
     "value_and_grad",
+    "whole_batch",
 ]
 
 
