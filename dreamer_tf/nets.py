@@ -535,12 +535,9 @@ def upsampled_conv(layer: layers.Conv2D, x):
     kernel = ops.cast(layer.kernel, layer.compute_dtype)
     taps = ops.convert_to_tensor(phases(kernel.shape[0]), kernel.dtype)
     kernel = ops.einsum("ayt,bxs,tsio->yxiabo", taps, taps, kernel)
-    n, h, w, _ = x.shape
     kernel = ops.reshape(kernel, (*kernel.shape[:3], 4 * layer.filters))
     x = ops.conv(x, kernel, padding="same", data_format="channels_last")
-    x = ops.reshape(x, (n, h, w, 2, 2, layer.filters))
-    x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (n, 2 * h, 2 * w, -1))
-    return x + ops.cast(layer.bias, layer.compute_dtype)
+    return depth_to_space(x) + ops.cast(layer.bias, layer.compute_dtype)
 
 
 def phases(size: int) -> np.ndarray:
@@ -841,7 +838,7 @@ class StridedDecoder(layers.Layer):
             x = ops.reshape(self.convin(feat), (math.prod(lead), self.convin.units))
             x = spread(self.convs[0], x)
             for norm, layer in zip(self.convnorms, self.convs[1:]):
-                x = layer(self.cnn_act(norm(x)))
+                x = transposed_conv(layer, self.cnn_act(norm(x)))
             x = ops.reshape(x, (*lead, *x.shape[1:]))
             start = 0
             for key, channels in zip(self.images, self.channels):
@@ -918,19 +915,49 @@ def strided_conv(layer: layers.Conv2D, x):
     """
     size = layer.kernel_size[0]
     rows, columns = ((n - size) // 2 + 1 for n in x.shape[1:3])
-    if rows * columns > 4:
+    if rows * columns > 4 or size % 2:
         return layer(x)
     kernel, bias = (ops.cast(w, layer.compute_dtype) for w in layer.weights)
-    seen = [
-        ops.reshape(
-            x[:, 2 * i : 2 * i + size, 2 * j : 2 * j + size],
-            (x.shape[0], size**2 * x.shape[-1]),
-        )
-        for i in range(rows)
-        for j in range(columns)
-    ]
-    x = ops.matmul(ops.stack(seen, 1), ops.reshape(kernel, (-1, layer.filters)))
+
+    def seen(x, axis, count):
+        # Strips of two pixels, joined: the gradient of overlapping slices is slow.
+        strips = [2] * (count - 1 + size // 2)
+        strips = ops.split(x, [*np.cumsum(strips)], axis)
+        return [ops.concatenate(strips[i : i + size // 2], axis) for i in range(count)]
+
+    patches = [p for row in seen(x, 1, rows) for p in seen(row, 2, columns)]
+    width = size**2 * x.shape[-1]
+    patches = ops.stack([ops.reshape(p, (x.shape[0], width)) for p in patches], 1)
+    x = ops.matmul(patches, ops.reshape(kernel, (width, layer.filters)))
     return ops.reshape(x + bias, (x.shape[0], rows, columns, layer.filters))
+
+
+def transposed_conv(layer: layers.Conv2DTranspose, x):
+    """`layer(x)` for stride 2 without padding, `[N, h, w, C] -> [N, H, W, filters]`.
+
+    For few filters (an image) it is a convolution that makes every even or odd row and
+    column on its own, twice as fast on CPU.
+    """
+    size, _, filters, channels = layer.kernel.shape
+    if filters > 8 or size % 2:
+        return layer(x)
+    taps = size // 2
+    kernel, bias = (ops.cast(w, layer.compute_dtype) for w in layer.weights)
+    # Pixel 2 i + a of the result is the sum over t of pixel i - t times tap 2 t + a.
+    kernel = ops.reshape(kernel, (taps, 2, taps, 2, filters, channels))
+    kernel = ops.transpose(ops.flip(kernel, (0, 2)), (0, 2, 5, 1, 3, 4))
+    kernel = ops.reshape(kernel, (taps, taps, channels, 4 * filters))
+    around = (taps - 1, taps - 1)
+    x = ops.pad(ops.cast(x, kernel.dtype), ((0, 0), around, around, (0, 0)))
+    x = ops.conv(x, kernel, padding="valid", data_format="channels_last")
+    return depth_to_space(x) + bias
+
+
+def depth_to_space(x):
+    """Blocks of 2x2 pixels from channels: `[N, H, W, 4 C] -> [N, 2H, 2W, C]`."""
+    n, h, w, c = x.shape
+    x = ops.transpose(ops.reshape(x, (n, h, w, 2, 2, c // 4)), (0, 1, 3, 2, 4, 5))
+    return ops.reshape(x, (n, 2 * h, 2 * w, c // 4))
 
 
 def spread(layer: layers.Conv2DTranspose, x):
