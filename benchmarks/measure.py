@@ -100,7 +100,7 @@ def _update(agent: Any, replay: Any, repeats: int) -> dict[str, Any]:
     length = replay.length - getattr(agent.config, "replay_context", 0)
     flops = update_flops(agent, replay.batch_size, length)
     float32 = matmul_rate("float32")
-    precision = agent.config.precision
+    precision = agent.precision
     rate = float32 if precision == "float32" else matmul_rate(precision)
     return {
         "update_s": wall,
