@@ -283,13 +283,22 @@ class TwoHot:
     def __init__(self, logits):
         self.logits = ops.cast(logits, "float32")
         self.bins = returns.twohot_bins(self.logits.shape[-1])
+        self.norm = ops.logsumexp(self.logits, -1)
 
     def log_prob(self, value):
         """`[...] -> [...]`: minus the cross-entropy to the two-hot code of value."""
-        target = returns.twohot(ops.stop_gradient(value), self.bins)
-        return ops.sum(target * ops.log_softmax(self.logits, -1), -1)
+        return self.expected(self.code(value))
+
+    def code(self, value):
+        """The two-hot code of numbers, a constant: `[...] -> [..., N]`."""
+        return returns.twohot(ops.stop_gradient(value), self.bins)
+
+    def expected(self, target, mass: float = 1.0):
+        """`Σ target · log p`, `[..., N] -> [...]`, of a target that sums to `mass`."""
+        return ops.sum(target * self.logits, -1) - mass * self.norm
 
     @property
     def mean(self):
         """`[...]`."""
-        return returns.twohot_mean(ops.softmax(self.logits, -1), self.bins)
+        probs = ops.exp(self.logits - self.norm[..., None])
+        return returns.twohot_mean(probs, self.bins)

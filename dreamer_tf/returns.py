@@ -105,7 +105,7 @@ def twohot(x, bins):
       `[..., N]`, at most two entries are not 0.
     """
     n = bins.shape[0]
-    reached = ops.sum(ops.cast(bins <= x[..., None], "int32"), -1)
+    reached = count_reached(x, bins)
     below, above = ops.clip(reached - 1, 0, n - 1), ops.clip(reached, 0, n - 1)
     equal = below == above
     to_below = ops.where(equal, 1.0, ops.abs(ops.take(bins, below) - x))
@@ -115,6 +115,17 @@ def twohot(x, bins):
         ops.one_hot(below, n) * (to_above / total)[..., None]
         + ops.one_hot(above, n) * (to_below / total)[..., None]
     )
+
+
+def count_reached(x, bins):
+    """How many `bins [N]` (increasing) are at most `x [...]`, by halving: `[...]`."""
+    n = bins.shape[0]
+    count = ops.zeros(x.shape, "int32")
+    for power in reversed(range(n.bit_length())):
+        further = count + 2**power
+        at = ops.take(bins, ops.minimum(further, n) - 1)
+        count = ops.where((further <= n) & (at <= x), further, count)
+    return count
 
 
 def twohot_mean(probs, bins):

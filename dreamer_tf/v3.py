@@ -694,8 +694,11 @@ class DreamerV3(Agent):
           slow: predictions of the slow critic `[N, T + 1]`.
           slowreg: factor of the second term.
         """
-        value = TwoHot(value.logits[:, :-1])
-        return -value.log_prob(ret) - slowreg * value.log_prob(slow[:, :-1])
+        # The last step has no return and is left out at the end, not before: cutting
+        # logits costs more.
+        ret = ops.pad(ret, ((0, 0), (0, 1)))
+        target = value.code(ret) + slowreg * value.code(slow)
+        return -value.expected(target, 1 + slowreg)[:, :-1]
 
     def replay_value(self, feat, batch, boot):
         """Critic loss on replayed steps, bootstrapped by imagined returns.
