@@ -204,33 +204,55 @@ def scan(f: Callable, init: Any, xs: Any, length: int) -> tuple:
         )
     y_spec = spec.structured_outputs[1]
     weights = [(v, tf.convert_to_tensor(v.value)) for v in reads.variables.values()]
-    # Arrays, not slices: the gradient of `x[i]` would fill zeros at every step.
+    # Stacks, not slices or arrays: the gradient of a pop is a push and the other way
+    # round, where those of others write whole arrays at every step.
+    raw = tf.raw_ops
+    flat_xs, flat_ys = nest.flatten(xs), nest.flatten(y_spec)
     inputs = [
-        tf.TensorArray(x.dtype, length, element_shape=x.shape[1:]).unstack(x)
-        for x in nest.flatten(xs)
+        raw.TensorListFromTensor(tensor=x[::-1], element_shape=x.shape[1:])
+        for x in flat_xs
     ]
     outputs = [
-        tf.TensorArray(y.dtype, length, element_shape=y.shape)
-        for y in nest.flatten(y_spec)
+        raw.EmptyTensorList(
+            element_shape=y.shape, max_num_elements=length, element_dtype=y.dtype
+        )
+        for y in flat_ys
     ]
 
-    def body(i, carry, outputs):
-        x = nest.pack_sequence_as(xs, [a.read(i) for a in inputs])
+    def body(i, carry, inputs, outputs):
+        popped = [
+            raw.TensorListPopBack(
+                input_handle=stack, element_shape=x.shape[1:], element_dtype=x.dtype
+            )
+            for stack, x in zip(inputs, flat_xs)
+        ]
+        x = nest.pack_sequence_as(xs, [p.tensor for p in popped])
         with keras.StatelessScope(state_mapping=weights):
             carry, y = f(carry, x)
         nest.assert_same_structure(y, y_spec)
-        written = [a.write(i, v) for a, v in zip(outputs, nest.flatten(y))]
-        return i + 1, carry, written
+        pushed = [
+            raw.TensorListPushBack(input_handle=stack, tensor=y)
+            for stack, y in zip(outputs, nest.flatten(y))
+        ]
+        return i + 1, carry, [p.output_handle for p in popped], pushed
 
-    _, carry, outputs = tf.while_loop(
+    _, carry, _, outputs = tf.while_loop(
         lambda i, *_: i < length,
         body,
-        (0, init, outputs),
+        (0, init, inputs, outputs),
         parallel_iterations=1,
         maximum_iterations=length,
     )
-    ys = nest.pack_sequence_as(y_spec, [a.stack() for a in outputs])
-    return carry, ys
+    stacked = [
+        raw.TensorListStack(
+            input_handle=stack,
+            element_shape=y.shape,
+            element_dtype=y.dtype,
+            num_elements=length,
+        )
+        for stack, y in zip(outputs, flat_ys)
+    ]
+    return carry, nest.pack_sequence_as(y_spec, stacked)
 
 
 class _Reads(keras.StatelessScope):
