@@ -20,8 +20,8 @@ from typing import Any
 
 from absl import app, flags
 
+from dreamer_tf import compiled, logdir
 from dreamer_tf import config as configs
-from dreamer_tf import logdir
 from dreamer_tf.config import RunConfig
 from dreamer_tf.errors import Interrupted, UserError
 
@@ -30,6 +30,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up note
 # needed, so that several runs can share a GPU. Read when they first use it.
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+compiled.keep()
 
 RUN = "the run"  # heading in the help
 

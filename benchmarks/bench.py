@@ -26,15 +26,12 @@ import pandas as pd
 from absl import app, flags
 
 from benchmarks.workloads import WORKLOADS
+from dreamer_tf import compiled, logdir
 from dreamer_tf import config as configs
-from dreamer_tf import logdir
 from dreamer_tf.errors import UserError, reason
 
 ROOT = Path(__file__).parent.parent
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-# The directory in which a backend keeps what it has compiled, for start-up. TensorFlow
-# keeps nothing yet: its two start-ups differ only in what the system has cached.
-CACHE = ("JAX_COMPILATION_CACHE_DIR",)
 
 SETTINGS = ("workload", "backend", "precision", "threads")
 # Part -> its columns. Parts that need others' numbers leave columns empty without.
@@ -111,11 +108,11 @@ def run_child(
 def child_environment(backend: str, threads: int, cache: str) -> dict[str, str]:
     """Environment variables of a measuring process."""
     variables = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    for name in CACHE:
-        variables.pop(name, None)  # compile seconds are those of compiling
+    # Compile seconds are those of compiling, unless a start with a cache is timed.
+    variables.pop("JAX_COMPILATION_CACHE_DIR", None)
+    variables[compiled.WHERE] = cache
     # XLA's pools follow the cores that the process may use, see `measure.main`.
     variables |= dict.fromkeys(THREADS, str(threads)) if threads else {}
-    variables |= dict.fromkeys(CACHE, cache) if cache else {}
     return variables
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium import spaces
 
 from benchmarks import workloads
+from dreamer_tf import compiled
 from dreamer_tf.config import RunConfig, updated
 from dreamer_tf.errors import UserError
 
@@ -317,6 +318,7 @@ def main(argv: Sequence[str]) -> int:
         # Before any library counts the cores, since XLA's own pools heed no variable.
         cores = sorted(os.sched_getaffinity(0))[: task["threads"]]
         os.sched_setaffinity(0, cores)
+    compiled.keep()
     try:
         run, config = workloads.load(task["workload"], task["precision"])
         if "startup" in task["parts"]:
