@@ -12,8 +12,12 @@ def global_norm(tensors):
 
 def rms(tensors):
     """Root mean square of all entries of a list of tensors."""
-    count = sum(int(np.prod(x.shape)) for x in tensors)
-    return global_norm(tensors) / np.sqrt(count)
+    return global_norm(tensors) / root_of_count(tensors)
+
+
+def root_of_count(tensors) -> float:
+    """Square root of the number of entries of a list of tensors."""
+    return np.sqrt(sum(int(np.prod(x.shape)) for x in tensors))
 
 
 def zeros_like(variable):
@@ -78,9 +82,10 @@ class LaProp:
         updates = self.updates(grads)
         for theta, update in zip(self.params.values(), updates):
             theta.assign(theta + update)
+        norm = global_norm(grads)
         return {
-            "grad_norm": global_norm(grads),
-            "grad_rms": rms(grads),
+            "grad_norm": norm,
+            "grad_rms": norm / root_of_count(grads),
             "update_rms": rms(updates),
             "param_rms": rms([v.value for v in self.params.values()]),
         }
