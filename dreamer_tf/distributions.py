@@ -283,7 +283,10 @@ class TwoHot:
     def __init__(self, logits):
         self.logits = ops.cast(logits, "float32")
         self.bins = returns.twohot_bins(self.logits.shape[-1])
-        self.norm = ops.logsumexp(self.logits, -1)
+        top = ops.stop_gradient(ops.max(self.logits, -1))
+        self.weights = ops.exp(self.logits - top[..., None])
+        self.total = ops.sum(self.weights, -1)
+        self.norm = top + ops.log(self.total)
 
     def log_prob(self, value):
         """`[...] -> [...]`: minus the cross-entropy to the two-hot code of value."""
@@ -300,5 +303,4 @@ class TwoHot:
     @property
     def mean(self):
         """`[...]`."""
-        probs = ops.exp(self.logits - self.norm[..., None])
-        return returns.twohot_mean(probs, self.bins)
+        return returns.twohot_mean(self.weights, self.bins) / self.total

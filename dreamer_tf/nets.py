@@ -193,7 +193,11 @@ class MLP(layers.Layer):
         build_stack(self.linears, self.norms, input_shape[-1])
 
     def call(self, x):
-        return stack(x, self.linears, self.norms)
+        return self.after_first(self.linears[0](x)) if self.depth else x
+
+    def after_first(self, x):
+        """What follows on the first linear layer, `[..., units] -> [..., units]`."""
+        return stack(ops.silu(self.norms[0](x)), self.linears[1:], self.norms[1:])
 
     def get_config(self):
         return super().get_config() | {"depth": self.depth, "units": self.units}
@@ -235,6 +239,21 @@ class MLPHead(layers.Layer):
             "outscale": self.outscale,
             "group": self.group,
         }
+
+
+def together(heads: Sequence[MLPHead], x):
+    """`[head(x) for head in heads]`, with all first layers as one product."""
+    if not all(head.depth for head in heads):
+        return [head(x) for head in heads]
+    firsts = [head.mlp.linears[0] for head in heads]
+    dtype = firsts[0].compute_dtype
+    kernel, bias = (
+        ops.cast(ops.concatenate(weights, -1), dtype)
+        for weights in zip(*([f.kernel, f.bias] for f in firsts))
+    )
+    ends = np.cumsum([first.units for first in firsts])
+    parts = ops.split(ops.matmul(ops.cast(x, dtype), kernel) + bias, ends[:-1], -1)
+    return [h.head(h.mlp.after_first(part)) for h, part in zip(heads, parts)]
 
 
 @keras.saving.register_keras_serializable("dreamer_tf")

@@ -596,7 +596,11 @@ class DreamerV3(Agent):
 
     def actor(self, feat):
         """Action distribution from features `[..., F]`."""
-        c, out = self.config.policy, self.pol(feat)
+        return self.action_dist(self.pol(feat))
+
+    def action_dist(self, out):
+        """Action distribution from the raw outputs of the actor's network."""
+        c = self.config.policy
         if self.discrete:
             return OneHot(out["logits"])
         return BoundedNormal(out["mean"], out["stddev"], c.minstd, c.maxstd)
@@ -638,10 +642,12 @@ class DreamerV3(Agent):
           Losses `{name: [N, H]}`, return statistics and intermediate values.
         """
         c = self.config
-        rew = TwoHot(self.rew(feat)["logits"]).mean
-        con = self.continues(feat).mean
-        value = TwoHot(self.val(feat)["logits"])
-        slow = TwoHot(self.slowval(feat)["logits"]).mean
+        # Those that are trained here, and those that are not.
+        val, pol = nets.together((self.val, self.pol), feat)
+        rew, con, slow = nets.together((self.rew, self.con, self.slowval), feat)
+        value, policy = TwoHot(val["logits"]), self.action_dist(pol)
+        rew, slow = (TwoHot(out["logits"]).mean for out in (rew, slow))
+        con = Bernoulli(con["logit"][..., 0]).mean
         baseline = slow if c.imag_loss.slowtar else value.mean
         rew, con, slow, baseline = map(sg, (rew, con, slow, baseline))
         disc = 1.0 if c.contdisc else 1 - 1 / c.horizon
@@ -653,7 +659,6 @@ class DreamerV3(Agent):
         # Eqs. 11, 12: reinforce with returns scaled by their 5-95% range.
         stats = self.retnorm.stats(engine.whole_batch(ret))
         advantage = (ret - baseline[:, :-1]) / stats["scale"]
-        policy = self.actor(feat)
         entropy = policy.entropy()[:, :-1]
         score = policy.log_prob(action)[:, :-1] * advantage
         losses = {
