@@ -571,6 +571,13 @@ def phases(size: int) -> np.ndarray:
     return (pixel[:, None] == np.arange(-reach, reach + 1)[:, None]).astype("float32")
 
 
+def depth_to_space(x):
+    """Blocks of 2x2 pixels from channels: `[N, H, W, 4 C] -> [N, 2H, 2W, C]`."""
+    n, h, w, c = x.shape
+    x = ops.transpose(ops.reshape(x, (n, h, w, 2, 2, c // 4)), (0, 1, 3, 2, 4, 5))
+    return ops.reshape(x, (n, 2 * h, 2 * w, c // 4))
+
+
 # --------------------------------------------------------- DreamerV1 and V2 --
 # Kernels start Glorot-uniform and biases at zero, as is Keras's default.
 
@@ -970,13 +977,6 @@ def transposed_conv(layer: layers.Conv2DTranspose, x):
     x = ops.pad(ops.cast(x, kernel.dtype), ((0, 0), around, around, (0, 0)))
     x = ops.conv(x, kernel, padding="valid", data_format="channels_last")
     return depth_to_space(x) + bias
-
-
-def depth_to_space(x):
-    """Blocks of 2x2 pixels from channels: `[N, H, W, 4 C] -> [N, 2H, 2W, C]`."""
-    n, h, w, c = x.shape
-    x = ops.transpose(ops.reshape(x, (n, h, w, 2, 2, c // 4)), (0, 1, 3, 2, 4, 5))
-    return ops.reshape(x, (n, 2 * h, 2 * w, c // 4))
 
 
 def spread(layer: layers.Conv2DTranspose, x):

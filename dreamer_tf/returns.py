@@ -135,7 +135,7 @@ def twohot_mean(probs, bins):
     each bin is paired with its mirror image first (official `outs.TwoHot.pred`).
 
     Args:
-      probs: `[..., N]`.
+      probs: `[..., N]`; of unnormalised ones the mean is that times their sum.
       bins: `[N]` from `twohot_bins`.
 
     Returns:

@@ -25,8 +25,8 @@ MODULES = {"v1": test_v1, "v2": test_v2, "v3": test_v3}
 CHANGES = {
     "v1": {"free_nats": 1.5},
     "v2": {"kl.free": 0.15, "reward_norm.momentum": 0.9, "pred_discount": True},
-    # Heads that begin at zero are nearly uniform over bins up to ±5e8: what they predict
-    # is what rounding leaves of sums that cancel.
+    # Heads that begin at zero are nearly uniform over bins up to 5e8 and down to -5e8:
+    # what they predict is what rounding leaves of sums that cancel.
     "v3": {
         "retnorm.limit": 1e-3,
         "retnorm.rate": 0.5,

@@ -58,3 +58,49 @@ def test_split_is_the_whole():
     first, second = split.split(6)
     whole = split(np.concatenate([x, s], -1))
     np.testing.assert_allclose(first(x) + second(s), whole, rtol=1e-4, atol=1e-6)
+
+
+def made(layer, channels):
+    """`layer`, built, with a bias that shows."""
+    layer.build((None, None, None, channels))
+    layer.bias.assign(np.arange(1.0, layer.filters + 1))
+    return layer
+
+
+def pixels(*shape):
+    random = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
+    return keras.ops.convert_to_tensor(random)
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, 6])
+def test_convolution_before_upsampling(kernel):
+    layer, x = made(nets.conv(3, kernel, "n"), 4), pixels(3, 5, 4)
+    expected = layer(np.repeat(np.repeat(x, 2, 1), 2, 2))
+    np.testing.assert_allclose(nets.upsampled_conv(layer, x), expected, atol=1e-5)
+
+
+# Results of few pixels and of many, even and odd kernels, rows that are left over.
+@pytest.mark.parametrize(("size", "kernel"), [(6, 4), (7, 4), (4, 2), (5, 3), (9, 4)])
+def test_strided_convolution(size, kernel):
+    layer = made(keras.layers.Conv2D(3, kernel, 2), 4)
+    x = pixels(size, size, 4)
+    np.testing.assert_allclose(nets.strided_conv(layer, x), layer(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "kernel"), [(5, 6), (1, 6), (4, 2), (3, 4), (3, 5)])
+def test_transposed_convolution(size, kernel):
+    layer = made(keras.layers.Conv2DTranspose(3, kernel, 2), 4)
+    x = pixels(size, size, 4)
+    np.testing.assert_allclose(nets.transposed_conv(layer, x), layer(x), atol=1e-5)
+    if size == 1:
+        np.testing.assert_allclose(nets.spread(layer, x[:, 0, 0]), layer(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_heads_together(depth):
+    heads = [nets.MLPHead(depth, n, {"a": n}, name=f"n{n}") for n in (3, 5)]
+    x = pixels(4)
+    for head in heads:
+        head.build((None, 4))
+    for head, out in zip(heads, nets.together(heads, x)):
+        np.testing.assert_allclose(out["a"], head(x)["a"], atol=1e-6)
