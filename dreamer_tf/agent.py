@@ -222,6 +222,7 @@ class Agent(abc.ABC):
 
     def _compile(self):
         everything = list(self.variables.values())
+        name = f"{self.describe()} {self.precision}"
         self._train = engine.compile(
             self.train_step,
             self.draw,
@@ -230,12 +231,14 @@ class Agent(abc.ABC):
             jit=self.config.jit,
             group=self.group,
             axes=BATCH_AXIS,
+            name=f"update {name}",
         )
         self._act = {
             mode: engine.compile_policy(
                 functools.partial(self._decide, mode=mode),
                 read=everything,
                 jit=self.config.jit,
+                name=f"{mode} {name}",
             )
             for mode in ("train", "eval")
         }
@@ -388,17 +391,20 @@ class Agent(abc.ABC):
         self.updates = int(state["updates"])
         self.decisions = int(state["decisions"])
 
-    def save(self, path: str | pathlib.Path):
-        """Writes `agent.json` and `agent.npz` into the directory `path`."""
-        path = pathlib.Path(path)
-        path.mkdir(parents=True, exist_ok=True)
-        meta = {
+    def describe(self) -> dict[str, Any]:
+        """What kind of agent it is: version, spaces, settings."""
+        return {
             "version": self.version,
             "obs_space": space_to_json(self.obs_space),
             "action_space": space_to_json(self.action_space),
             "config": to_dict(self.config),
-            "seed": self.seed,
         }
+
+    def save(self, path: str | pathlib.Path):
+        """Writes `agent.json` and `agent.npz` into the directory `path`."""
+        path = pathlib.Path(path)
+        path.mkdir(parents=True, exist_ok=True)
+        meta = self.describe() | {"seed": self.seed}
         (path / "agent.json").write_text(json.dumps(meta, indent=2))
         arrays: dict[str, Any] = self.state_dict()
         np.savez(path / "agent.npz", **arrays)

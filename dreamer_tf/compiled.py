@@ -4,10 +4,15 @@ Both backends can do this themselves and are only told where, which they read wh
 they are imported or first used: call `keep` before. A run must not fail for it:
 TensorFlow gives up where it cannot write or reads a damaged file, so both are looked
 for first.
+
+XLA's programs are found by what they compute, which the backend has to work out first,
+for longer than it takes to load them. The TensorFlow engine therefore keeps that too:
+`write` and `read` its descriptions.
 """
 
 import atexit
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -23,6 +28,7 @@ from dreamer_tf.errors import reason
 # The environment variable that names the folder; empty: nothing is kept.
 WHERE = "DREAMER_TF_CACHE"
 SUMS = "sums.json"
+DESCRIPTION = ".stablehlo"
 ROOM = 500e6  # bytes that have to be free; a program takes about 14 MB
 
 # What a program is compiled for, beside processor and packages.
@@ -32,10 +38,15 @@ SETTINGS: tuple[str, ...] = (
     "TF_NUM_INTEROP_THREADS",
 )
 SETTINGS += ("XLA_FLAGS",)
+PACKAGES = ("tensorflow", "tensorflow-probability", "tfp-nightly", "jaxlib", "keras")
+
+_folder: Path | None = None  # for this machine's programs, if they are to be kept
 
 
 def keep() -> None:
     """Names a folder for the programs of this machine; says so where it cannot."""
+    global _folder
+    _folder = None
     root = os.environ.get(WHERE, "~/.cache/dreamer_tf")
     if not root:
         return
@@ -52,12 +63,60 @@ def keep() -> None:
             file=sys.stderr,
         )
         return
+    _folder = folder
     atexit.register(_check_at_end, folder)
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
     flags = os.environ.get("TF_XLA_FLAGS", "")
     if "tf_xla_persistent_cache_directory" not in flags:
         kept = f"--tf_xla_persistent_cache_directory={folder}"
         os.environ["TF_XLA_FLAGS"] = f"{flags} {kept}".strip()
+
+
+def read(text: str) -> tuple[dict, bytes] | None:
+    """A description that was kept, if it is there and whole.
+
+    Args:
+      text: everything that decides what is described, besides the code of this package;
+        empty: nothing is kept.
+
+    Returns:
+      What is to be known about it, and the description proper.
+    """
+    path = _path(text)
+    if path is None:
+        return None
+    try:
+        head, body = path.read_bytes().split(b"\n", 1)
+        about = json.loads(head)
+        if about.pop("sha256") == hashlib.sha256(body).hexdigest():
+            return about, body
+    except (OSError, ValueError, KeyError):
+        pass  # not kept, or damaged: it is made anew
+    return None
+
+
+def write(text: str, about: dict, body: bytes) -> None:
+    """Keeps a description for `read`; does without where it cannot."""
+    path = _path(text)
+    if path is not None:
+        head = about | {"sha256": hashlib.sha256(body).hexdigest()}
+        with contextlib.suppress(OSError):
+            write_atomic(path, json.dumps(head).encode() + b"\n" + body)
+
+
+def _path(text: str) -> Path | None:
+    if not text or _folder is None:
+        return None
+    return (
+        _folder / f"{hashlib.sha256(_code() + text.encode()).hexdigest()}{DESCRIPTION}"
+    )
+
+
+@functools.cache
+def _code() -> bytes:
+    """Changes with every line of this package."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).digest()
 
 
 def check(folder: Path) -> None:
@@ -100,7 +159,7 @@ def _machine() -> str:
         lines += [x for x in cpu.split("\n") if x.startswith(("model name", "flags"))]
     except OSError:
         lines.append(platform.processor())
-    for package in ("tensorflow", "jaxlib"):
+    for package in PACKAGES:
         try:
             lines.append(f"{package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:

@@ -1,19 +1,35 @@
 """Compiled programs are kept on disk, and a run never fails for it."""
 
 import os
+import shutil
 import subprocess
 import sys
 
+import keras
 import pytest
 
 from dreamer_tf import compiled
 
+# Adds the sum of what it is given to a variable; prints its results and how often it
+# was traced.
 PROGRAM = """
+import sys
+import numpy as np
 from dreamer_tf import compiled
 compiled.keep()
-import tensorflow as tf
-product = tf.function(lambda x: tf.sin(x) @ x, jit_compile=True)
-print(float(product(tf.ones((3, 3)))[0, 0]))
+import keras
+from dreamer_tf import engine
+total, traced = keras.Variable([1.0, 2.0]), []
+def add(noise, x):
+    traced.append(x)
+    total.assign_add(keras.ops.sum(x["a"] @ x["b"]) * noise)
+    return {"twice": 2 * total, "none": {}}, keras.ops.sum(total)
+call = engine.compile(add, lambda *_: 1.0, [total], [total], name=sys.argv[1])
+rows = {name: np.full((3, 3), 2, "f4") for name in "ab"}
+for _ in range(2):
+    (first, second) = engine.to_host(call(engine.seed(0), rows))
+    print(sorted(first), first["twice"].tolist(), second, np.asarray(total).tolist())
+print("traced", len(traced), file=sys.stderr)
 """
 
 
@@ -23,6 +39,7 @@ def clean(monkeypatch):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setattr(compiled.atexit, "register", lambda *_: None)
+    monkeypatch.setattr(compiled, "_folder", None)
 
 
 def test_names_a_folder_of_this_machine(monkeypatch, tmp_path):
@@ -78,21 +95,66 @@ def test_what_has_changed_is_removed(tmp_path):
     assert not kept.exists()
 
 
-def test_the_second_start_finds_the_program(monkeypatch, tmp_path):
-    pytest.importorskip("tensorflow")
+@pytest.fixture
+def start(monkeypatch, tmp_path):
+    """Runs PROGRAM under a name; returns what it prints, and whether it traced."""
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("JAX traces at every start")
     monkeypatch.setenv(compiled.WHERE, str(tmp_path))
 
-    def start():
-        run = subprocess.run(
-            [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300
-        )
-        assert run.returncode == 0, run.stderr
-        times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pb")}
-        return run.stdout, times
+    def run(name="add"):
+        command = [sys.executable, "-c", PROGRAM, name]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, "traced 0" not in done.stderr
 
-    first = start()
-    assert first[1] and start() == first
-    for path in first[1]:
+    return run
+
+
+def kept(folder, pattern):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob(pattern)}
+
+
+def test_the_second_start_neither_traces_nor_compiles(start, tmp_path):
+    printed, traced = start()
+    assert traced and printed.splitlines() == [
+        "['none', 'twice'] [218.0, 220.0] 219.0 [109.0, 110.0]",
+        "['none', 'twice'] [434.0, 436.0] 435.0 [217.0, 218.0]",
+    ]
+    programs, descriptions = kept(tmp_path, "*.pb"), kept(tmp_path, "*.stablehlo")
+    assert len(programs) == len(descriptions) == 1
+    assert start() == (printed, False)
+    assert kept(tmp_path, "*.pb") == programs
+    assert kept(tmp_path, "*.stablehlo") == descriptions
+
+
+@pytest.mark.parametrize("pattern", ["*.pb", "*.stablehlo"])
+def test_what_is_damaged_is_made_anew(pattern, start, tmp_path):
+    printed, _ = start()
+    before = kept(tmp_path, pattern)
+    for path in before:
         path.write_bytes(path.read_bytes()[:500])  # TensorFlow alone would fail
-    printed, times = start()
-    assert printed == first[0] and times.keys() == first[1].keys() and times != first[1]
+    assert start() == (printed, pattern == "*.stablehlo")
+    after = kept(tmp_path, pattern)
+    assert after.keys() == before.keys() and after != before
+
+
+def test_descriptions_are_found_by_name_and_code(monkeypatch, tmp_path):
+    compiled.write("before", {}, b"")  # no folder yet
+    monkeypatch.setenv(compiled.WHERE, str(tmp_path))
+    compiled.keep()
+    compiled.write("a", {"written": [1]}, b"body\nof\na")
+    assert compiled.read("a") == ({"written": [1]}, b"body\nof\na")
+    assert compiled.read("b") is None and compiled.read("before") is None
+    compiled.write("", {}, b"no name")
+    assert compiled.read("") is None
+    monkeypatch.setattr(compiled, "_code", lambda: b"other code")
+    assert compiled.read("a") is None
+
+
+def test_descriptions_do_without_a_disk(monkeypatch, tmp_path):
+    monkeypatch.setenv(compiled.WHERE, str(tmp_path / "folder"))
+    compiled.keep()
+    shutil.rmtree(tmp_path / "folder")
+    compiled.write("a", {}, b"body")
+    assert compiled.read("a") is None

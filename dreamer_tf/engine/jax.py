@@ -48,6 +48,7 @@ def compile(
     jit: bool = True,
     group: Any = None,
     axes: Mapping[str, int] | None = None,
+    name: str = "",
 ) -> Callable:
     """Compiles `fn(noise, *args)` into `call(seed, *args)`.
 
@@ -58,9 +59,9 @@ def compile(
       jit: unused here: JAX always compiles.
       group: of `group`; its devices share every call, split along the first axis of
         the arguments. XLA splits the noise and whatever follows.
-      axes: unused here.
+      axes, name: unused here.
     """
-    del jit, axes
+    del jit, axes, name
     written = {id(v) for v in write}
     read = [v for v in read if id(v) not in written]
     write = list(write)
@@ -91,14 +92,17 @@ def compile(
     return call
 
 
-def compile_policy(fn: Callable, read: Sequence, jit: bool = True) -> Callable:
+def compile_policy(
+    fn: Callable, read: Sequence, jit: bool = True, name: str = ""
+) -> Callable:
     """Compiles `fn(*args)`, which reads the variables and assigns none.
 
     Args:
       fn: one decision, with the noise it draws.
       read: every variable that `fn` touches.
-      jit: unused here: JAX always compiles.
+      jit, name: see `compile`.
     """
+    del name
     step = compile(lambda _, *args: fn(*args), lambda *_: None, read, jit=jit)
     return lambda *args: step(None, *args)
 

@@ -1,6 +1,9 @@
 """The TensorFlow engine. See `engine/__init__.py`."""
 
 import contextlib
+import hashlib
+import json
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,7 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow.compiler.tf2xla.python import xla
+from tensorflow.python.eager.polymorphic_function import atomic_function, compiler_ir
 
+from dreamer_tf import compiled
 from dreamer_tf.errors import UserError
 
 __all__ = [
@@ -38,6 +44,7 @@ def compile(
     jit: bool = True,
     group: Any = None,
     axes: Mapping[str, int] | None = None,
+    name: str = "",
 ) -> Callable:
     """Compiles `fn(noise, *args)` into `call(seed, *args)`.
 
@@ -45,16 +52,30 @@ def compile(
       fn: reads Keras variables in `read` and `write`, assigns those in `write`.
       draw: `draw(seed, *args)` returns all noise of the call. It runs outside
         of XLA: XLA's random generator on CPU is 35 times slower.
-      read, write: unused here (variables are captured), needed by JAX.
+      read, write: every variable `fn` touches.
       jit: whether XLA compiles `fn`; not with several devices, whose exchange
         within a step XLA knows only on GPUs.
       group: of `group`; its devices share every call, see `_share`.
       axes: of each entry of the noise, which axis is the batch.
+      name: all that decides what `fn` computes, besides the shapes it is given and
+        the code; with it, the next start does without tracing `fn`.
     """
-    del read, write
     if group is not None:
         return _share(fn, draw, group, axes or {})
-    step = tf.function(fn, jit_compile=jit, autograph=False)
+    variables = list({id(v): v for v in (*read, *write)}.values())
+
+    def step(*args):
+        leaves = [tf.convert_to_tensor(x) for x in _leaves(args)]
+        specs = iter([tf.TensorSpec(x.shape, x.dtype) for x in leaves])
+        specs = keras.tree.map_structure(
+            lambda x: x if x is None else next(specs), args
+        )
+        function, captured, structure = _program(fn, specs, variables, name)
+        outputs = function.call_flat(*leaves, *captured)
+        return keras.tree.pack_sequence_as(structure, outputs)
+
+    if not (jit and platform() == "cpu"):
+        step = tf.function(fn, jit_compile=jit, autograph=False)
 
     @tf.function(autograph=False)
     def call(seed, *args):
@@ -63,7 +84,9 @@ def compile(
     return call
 
 
-def compile_policy(fn: Callable, read: Sequence, jit: bool = True) -> Callable:
+def compile_policy(
+    fn: Callable, read: Sequence, jit: bool = True, name: str = ""
+) -> Callable:
     """Compiles `fn(*args)`, a small step that is called often and alone.
 
     Noise is drawn inside `fn`. A decision of a small agent takes less time than
@@ -72,51 +95,147 @@ def compile_policy(fn: Callable, read: Sequence, jit: bool = True) -> Callable:
 
     Args:
       fn: reads Keras variables, assigns none; structures of arrays in and out.
-      read: unused here, needed by JAX.
-      jit: whether XLA compiles it.
+      read: every variable `fn` touches.
+      jit, name: see `compile`.
     """
-    del read
-    tree, compiled = keras.tree, {}
+    tree, calls = keras.tree, {}
 
     def build(args, leaves):
         types = sorted({x.dtype for x in leaves}, key=str)
-        structure = None
 
         def joined(*inputs):
-            nonlocal structure
             parts = {}
             for dtype, x in zip(types, inputs):
                 chosen = [i for i, leaf in enumerate(leaves) if leaf.dtype == dtype]
                 sizes = [leaves[i].size for i in chosen]
                 parts |= zip(chosen, tf.split(x, sizes))
             values = [tf.reshape(parts[i], x.shape) for i, x in enumerate(leaves)]
-            structure = fn(*tree.pack_sequence_as(args, values))
-            return tree.flatten(structure)
+            return fn(*tree.pack_sequence_as(args, values))
 
-        function = tf.function(joined, jit_compile=jit, autograph=False)
         specs = [
             tf.TensorSpec([sum(x.size for x in leaves if x.dtype == dtype)], dtype)
             for dtype in types
         ]
+        if jit and platform() == "cpu":
+            return types, *_program(joined, specs, read, f"{name} {shapes(args)}")
+        function = tf.function(joined, jit_compile=jit, autograph=False)
         concrete = function.get_concrete_function(*specs)
-        return concrete, concrete.captured_inputs, types, structure
+        structure = concrete.structured_outputs
+        return types, concrete.inference_fn, concrete.captured_inputs, structure
+
+    def shapes(args):
+        return tree.map_structure(lambda x: (str(x.dtype), x.shape), args)
 
     def call(*args):
-        leaves = [np.asarray(x) for x in tree.flatten(args)]
+        args = tree.map_structure(np.asarray, args)
+        leaves = tree.flatten(args)
         key = tuple((x.shape, x.dtype) for x in leaves)
-        if key not in compiled:
-            compiled[key] = build(args, leaves)
-        function, captured, types, structure = compiled[key]
+        if key not in calls:
+            calls[key] = build(args, leaves)
+        types, function, captured, structure = calls[key]
         inputs = [
             tf.convert_to_tensor(
                 np.concatenate([x.ravel() for x in leaves if x.dtype == dtype])
             )
             for dtype in types
         ]
-        outputs = function.inference_fn.call_flat(*inputs, *captured)
-        return tree.pack_sequence_as(structure, outputs)
+        return tree.pack_sequence_as(structure, function.call_flat(*inputs, *captured))
 
     return call
+
+
+def _program(fn: Callable, specs: Sequence, variables: Sequence, name: str) -> tuple:
+    """What XLA needs to know of `fn(*specs)`, on CPUs.
+
+    `fn` is described once, as a pure function of the variables' values and the leaves
+    of its arguments. Tracing it takes most of the time to a first update, so the
+    description is kept on disk. (Elsewhere `jit_compile` does without descriptions.)
+
+    Returns:
+      A function of leaves and of what it captures, that does the same as `fn` and
+      returns leaves; what it captures; the structure of what `fn` returns.
+    """
+    values = [tf.TensorSpec(v.shape, v.dtype) for v in variables]
+    text = f"{name} {specs} {values}" if name else ""
+    description = compiled.read(text)
+    if description is None:
+        description = _describe(fn, specs, variables, values)
+        compiled.write(text, *description)
+    about, module = description
+    with tf.init_scope():  # may be called while another function is traced
+        function, captured = _registered(about, module, specs, variables)
+    return function, captured, about["structure"]
+
+
+def _leaves(tree) -> list:
+    """What a structure holds; an argument may be left out, as None."""
+    return [x for x in keras.tree.flatten(tree) if x is not None]
+
+
+def _describe(fn, specs, variables, values) -> tuple[dict, bytes]:
+    """Traces `fn` for `_program`; XLA's input, and what to do with its results."""
+    tree, about = keras.tree, {}
+
+    def pure(values, args):
+        mapping = list(zip(variables, values))
+        with keras.StatelessScope(state_mapping=mapping) as scope:
+            out = fn(*args)
+        leaves = [tf.convert_to_tensor(x) for x in tree.flatten(out)]
+        now = [scope.get_current_value(v) for v in variables]
+        written = [i for i, value in enumerate(values) if now[i] is not value]
+        about["structure"] = tree.pack_sequence_as(out, range(len(leaves)))
+        about["written"] = written
+        return leaves + [now[i] for i in written]
+
+    function = tf.function(pure, jit_compile=True, autograph=False)
+    concrete = function.get_concrete_function(values, specs)
+    if concrete.captured_inputs:
+        names = [x.name for x in concrete.captured_inputs]
+        raise ValueError(f"These are neither arguments nor variables: {names}")
+    about["results"] = [(x.shape.as_list(), x.dtype.name) for x in concrete.outputs]
+    leaves = _leaves((values, specs))
+    module = compiler_ir.from_concrete_function(concrete, leaves)
+    return about, module(stage="stablehlo_serialized", platform_name="CPU")
+
+
+# Functions in use, by name.
+_FUNCTIONS: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+
+
+def _registered(about, module, specs, variables) -> tuple:
+    """A function that does what a description says, and the variables it captures."""
+    types = [dtype for _, dtype in about["results"]]
+    shapes = [tf.TensorShape(shape) for shape, _ in about["results"]]
+    number = len(types) - len(about["written"])  # the rest are values of variables
+
+    def call(*leaves):
+        values = [tf.convert_to_tensor(v.value) for v in variables]
+        results = xla.call_module(
+            [*values, *leaves],
+            version=xla.call_module_maximum_supported_version(),
+            module=module,
+            Tout=types,
+            Sout=shapes,
+            platforms=["CPU"],
+        )
+        for index, value in zip(about["written"], results[number:]):
+            variables[index].assign(value)
+        return results[:number]
+
+    function = tf.function(call, jit_compile=True, autograph=False)
+    concrete = function.get_concrete_function(*_leaves(specs))
+    # Under a name that does not depend on what was traced before, or XLA would not
+    # find the program that it kept.
+    digest = hashlib.sha256(json.dumps(about).encode() + module).hexdigest()
+    name = f"dreamer_{digest[:16]}"
+    found = _FUNCTIONS.get(name)
+    if found is None:
+        definition = type(concrete.function_def)()
+        definition.CopyFrom(concrete.function_def)
+        definition.signature.name = name
+        found = atomic_function.from_function_def(definition, concrete.function_type)
+        _FUNCTIONS[name] = found
+    return found, concrete.captured_inputs
 
 
 def _share(fn: Callable, draw: Callable, group: Any, axes: Mapping) -> Callable:
