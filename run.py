@@ -25,7 +25,8 @@ from dreamer_tf import config as configs
 from dreamer_tf.config import RunConfig
 from dreamer_tf.errors import Interrupted, UserError
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes
+# TensorFlow notes at its start what it did not find, and errors that are none.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Of a GPU's memory TensorFlow and JAX would take nearly all at once: take it as it is
 # needed, so that several runs can share a GPU. Read when they first use it.
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")

@@ -271,7 +271,7 @@ class Terminal:
             f"{rates['machine/memory_gb']:.2f} GB",
         ]
         if speed:
-            parts.append(f"{duration((self._steps - frames) / speed)} left")
+            parts.append(f"{duration(max(0, self._steps - frames) / speed)} left")
         if self._live:
             self._live.update("  ".join(parts), refresh=True)
         else:

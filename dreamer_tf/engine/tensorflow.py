@@ -187,14 +187,23 @@ def _describe(fn, specs, variables, values) -> tuple[dict, bytes]:
         about["written"] = written
         return leaves + [now[i] for i in written]
 
-    function = tf.function(pure, jit_compile=True, autograph=False)
-    concrete = function.get_concrete_function(values, specs)
-    if concrete.captured_inputs:
-        names = [x.name for x in concrete.captured_inputs]
+    whole = tf.function(pure, autograph=False).get_concrete_function(values, specs)
+    if whole.captured_inputs:
+        names = [x.name for x in whole.captured_inputs]
         raise ValueError(f"These are neither arguments nor variables: {names}")
-    about["results"] = [(x.shape.as_list(), x.dtype.name) for x in concrete.outputs]
-    leaves = _leaves((values, specs))
-    module = compiler_ir.from_concrete_function(concrete, leaves)
+    inputs = whole.inputs[: len(variables)]
+    about["read"] = [i for i, value in enumerate(inputs) if value.consumers()]
+    about["results"] = [(x.shape.as_list(), x.dtype.name) for x in whole.outputs]
+
+    def needed(read, args):
+        found = dict(zip(about["read"], read))
+        none = [tf.zeros(value.shape, value.dtype) for value in values]
+        return whole([found.get(i, x) for i, x in enumerate(none)], args)
+
+    read = [values[i] for i in about["read"]]
+    function = tf.function(needed, jit_compile=True, autograph=False)
+    concrete = function.get_concrete_function(read, specs)
+    module = compiler_ir.from_concrete_function(concrete, _leaves((read, specs)))
     return about, module(stage="stablehlo_serialized", platform_name="CPU")
 
 
@@ -209,7 +218,7 @@ def _registered(about, module, specs, variables) -> tuple:
     number = len(types) - len(about["written"])  # the rest are values of variables
 
     def call(*leaves):
-        values = [tf.convert_to_tensor(v.value) for v in variables]
+        values = [tf.convert_to_tensor(variables[i].value) for i in about["read"]]
         results = xla.call_module(
             [*values, *leaves],
             version=xla.call_module_maximum_supported_version(),

@@ -14,7 +14,7 @@ def mean_return(env, policy, episodes=300):
         record = env.reset(episode)
         while not record["is_last"]:
             record = env.step(policy(record))
-            assert 0 <= record["reward"] <= 1
+            assert -0.42 <= record["reward"] <= 1
             total += float(record["reward"])
     return total / episodes
 
@@ -29,7 +29,7 @@ def test_documented_returns(task):
             return random.uniform(-1, 1, 2)
         return np.eye(9)[random.integers(9)]
 
-    # Standard errors of 300 episodes: 0.4 (random), 0.15 (optimal).
+    # Standard errors of 300 episodes: 0.6 (random), 0.1 (optimal).
     assert mean_return(env, uniform) == pytest.approx(RETURNS[task]["random"], abs=1.5)
     best = mean_return(env, lambda record: optimal(record, env.action_space))
     assert best == pytest.approx(RETURNS[task]["optimal"], abs=0.5)
