@@ -204,7 +204,10 @@ def _describe(fn, specs, variables, values) -> tuple[dict, bytes]:
     function = tf.function(needed, jit_compile=True, autograph=False)
     concrete = function.get_concrete_function(read, specs)
     module = compiler_ir.from_concrete_function(concrete, _leaves((read, specs)))
-    return about, module(stage="stablehlo_serialized", platform_name="CPU")
+    text = module(stage="stablehlo_serialized", platform_name="CPU")
+    # The error function is written in a dialect (MHLO) that is not read again; another
+    # one (CHLO) has it by the same name.
+    return about, text.replace(b"\0mhlo\0", b"\0chlo\0")
 
 
 # Functions in use, by name.
