@@ -19,6 +19,7 @@ import operator
 import pathlib
 import random
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -306,13 +307,26 @@ class Agent(abc.ABC):
           Metrics `{name: float}`, and what goes back to replay
           (`{name: [B, T, ...]}`, empty for V1 and V2).
         """
+        return self.begin(batch, carry)()
+
+    def begin(self, batch: dict, carry: dict | None = None) -> Callable[[], tuple]:
+        """Has the device begin with an `update`.
+
+        Returns:
+          A function that waits for it, and returns what `update` does.
+        """
         self._check_batch(len(batch["reward"]), "The size of the batch")
         seed = engine.seed(self.seed, UPDATE, self.updates)
         self.updates += 1
         batch = self._select(batch)
         args = (batch,) if carry is None else (batch, carry)
-        metrics, feedback = engine.to_host(self._train(seed, *args))
-        return {k: float(v) for k, v in metrics.items()}, feedback
+        results = self._train(seed, *args)
+
+        def finish():
+            metrics, feedback = engine.to_host(results)
+            return {k: float(v) for k, v in metrics.items()}, feedback
+
+        return finish
 
     def report(self, batch: dict, context: int = 5) -> dict[str, np.ndarray]:
         """Open-loop prediction: sees `context` steps, then only actions.

@@ -225,8 +225,10 @@ def experience(
 
     At every time step all environments' records are shown to the policy, stored with
     its latents one after the other, and each is followed by the updates that are due
-    (the order of the official DreamerV3 code). `progress` is kept up to date.
-    A restored run goes on `since` the decision that was saved with it.
+    (the order of the official DreamerV3 code). While the device works at an update,
+    more records are stored and the next batch is drawn; then its latents are written
+    back, all of them before the `Decision`. `progress` is kept up to date. A restored
+    run goes on `since` the decision that was saved with it.
 
     Raises:
       UserError: an update gave a number that is not finite.
@@ -240,6 +242,7 @@ def experience(
     else:
         state, scores, lengths = dict(since.state), since.scores, since.lengths
         records = envs.step(since.action)
+    begun: list[tuple] = []  # the update that the device works at, if any
     while True:
         mode = "random" if schedule.random(progress) else "train"
         agent.frames = progress.frames
@@ -274,13 +277,24 @@ def experience(
                 )
             for _ in range(schedule.updates(progress)):
                 batch = replay.sample()
-                metrics, feedback = agent.update(batch)
-                _check_finite(metrics, progress)
-                if feedback:
-                    replay.update(batch["id"], feedback)
-                yield Update(metrics)
+                if begun:
+                    yield _finish(*begun.pop(), replay, progress)
+                begun.append((batch["id"], agent.begin(batch)))
+        if begun:
+            yield _finish(*begun.pop(), replay, progress)
         yield Decision(state, action, scores.copy(), lengths.copy())
         records = envs.step(action)
+
+
+def _finish(
+    ids: np.ndarray, finish: Callable[[], tuple], replay: Any, progress: Progress
+) -> Update:
+    """Waits for an update that was begun, and writes back what it found."""
+    metrics, feedback = finish()
+    _check_finite(metrics, progress)
+    if feedback:
+        replay.update(ids, feedback)
+    return Update(metrics)
 
 
 def _check_finite(metrics: Mapping[str, float], progress: Progress) -> None:

@@ -72,11 +72,12 @@ class FakeAgent:
         self.decisions += 1
         return np.clip(action + np.float32(self.weight), -1, 1), {"deter": deter}
 
-    def update(self, batch):
+    def begin(self, batch):
         self.weight = self.weight + 0.01 * batch["reward"].mean()
         self.updates += 1
         self.tape.append(("update", self.updates))
-        return {"loss": float(batch["vector"].sum())}, {"deter": batch["deter"] + 1}
+        metrics = {"loss": float(batch["vector"].sum())}
+        return lambda: (metrics, {"deter": batch["deter"] + 1})
 
     def report(self, batch, context):
         return {"vector": batch["vector"] + np.float32(self.weight)}

@@ -70,7 +70,8 @@ def test_order_of_acting_storing_learning():
         *[("policy", "random"), ("add", 0), ("add", 1)],  # first records: no decision
         # The first record of a decision ends the prefill: 3 records, 1 update due.
         *[("policy", "random"), ("add", 0), ("sample",), ("update", 1)],
-        *[("feedback", "deter"), ("add", 1), ("sample",), ("update", 2)],
+        # The device works at it while one more record comes in and a batch is drawn.
+        *[("add", 1), ("sample",), ("feedback", "deter"), ("update", 2)],
         *[("feedback", "deter"), ("policy", "train"), ("add", 0), ("add", 1)],
         *[("sample",), ("update", 3), ("feedback", "deter")],
     ]
@@ -223,14 +224,14 @@ def test_a_longer_run_continues(tmp_path):
 def interrupted(run, config, at, make=fakes.make_parts):
     """Trains until update number `at`, which fails; returns the frames saved."""
     parts = make(run, config)
-    update, counts = parts.agent.update, iter(range(10**6))
+    update, counts = parts.agent.begin, iter(range(10**6))
 
     def failing(batch):
         if next(counts) == at:
             raise RuntimeError("power cut")
         return update(batch)
 
-    parts.agent.update = failing
+    parts.agent.begin = failing
     with pytest.raises(RuntimeError, match="power cut"):
         loop.train(run, config, [], lambda *_: parts, Terminal(40, io.StringIO()))
     with open(Path(run.logdir) / logs.METRICS, "a") as file:
@@ -303,15 +304,15 @@ def test_a_damaged_piece_of_the_replay_is_dropped(tmp_path):
 def test_a_number_that_is_not_finite_stops_the_run(tmp_path):
     run = settings(tmp_path, save_every=0.0, eval_every=0)
     parts = fakes.make_parts(run, fakes.Config())
-    update = parts.agent.update
+    update = parts.agent.begin
 
     def failing(batch):
-        metrics, feedback = update(batch)
+        metrics, feedback = update(batch)()
         if parts.agent.updates == 9:
             metrics |= {"loss/rew": float("nan"), "grad_norm": float("inf")}
-        return metrics, feedback
+        return lambda: (metrics, feedback)
 
-    parts.agent.update = failing
+    parts.agent.begin = failing
     with pytest.raises(UserError, match=r"made 'loss/rew' \(and 1 more\) nan, which"):
         loop.train(
             run, fakes.Config(), [], lambda *_: parts, Terminal(40, io.StringIO())
@@ -328,14 +329,14 @@ def test_signals_save_and_stop(tmp_path, number):
 
     def make(run, config):
         parts = fakes.make_parts(run, config)
-        update = parts.agent.update
+        update = parts.agent.begin
 
         def signalling(batch):
             if parts.agent.updates == 9:
                 os.kill(os.getpid(), number)
             return update(batch)
 
-        parts.agent.update = signalling
+        parts.agent.begin = signalling
         return parts
 
     # Background jobs of a shell, such as these tests, may ignore SIGINT.
