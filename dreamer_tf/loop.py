@@ -278,18 +278,17 @@ def experience(
             for _ in range(schedule.updates(progress)):
                 batch = replay.sample()
                 if begun:
-                    yield _finish(*begun.pop(), replay, progress)
+                    yield _finish(begun.pop(), replay, progress)
                 begun.append((batch["id"], agent.begin(batch)))
         if begun:
-            yield _finish(*begun.pop(), replay, progress)
+            yield _finish(begun.pop(), replay, progress)
         yield Decision(state, action, scores.copy(), lengths.copy())
         records = envs.step(action)
 
 
-def _finish(
-    ids: np.ndarray, finish: Callable[[], tuple], replay: Any, progress: Progress
-) -> Update:
+def _finish(begun: tuple, replay: Any, progress: Progress) -> Update:
     """Waits for an update that was begun, and writes back what it found."""
+    ids, finish = begun
     metrics, feedback = finish()
     _check_finite(metrics, progress)
     if feedback:
