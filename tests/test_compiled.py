@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
 
-from dreamer_tf import compiled
+from dreamer_tf import compiled, engine
 
 # Adds the sum of what it is given to a variable; prints its results and how often it
 # was traced.
@@ -150,6 +151,19 @@ def test_descriptions_are_found_by_name_and_code(monkeypatch, tmp_path):
     assert compiled.read("") is None
     monkeypatch.setattr(compiled, "_code", lambda: b"other code")
     assert compiled.read("a") is None
+
+
+def test_what_has_no_name_is_not_kept(monkeypatch):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("JAX keeps no descriptions")
+    said = []
+    monkeypatch.setattr(compiled, "write", lambda text, *_: said.append(text))
+    for name in ("", "twice"):
+        step = engine.compile_policy(lambda x: {"y": 2 * x}, [], name=name)
+        assert engine.to_host(step(np.ones(3, "f4")))["y"].tolist() == [2, 2, 2]
+    call = engine.compile(lambda noise, x: noise * x, lambda *_: 2.0, [])
+    assert engine.to_host(call(engine.seed(0), np.float32(3))) == 6
+    assert [bool(text) for text in said] == [False, True, False]
 
 
 def test_descriptions_do_without_a_disk(monkeypatch, tmp_path):

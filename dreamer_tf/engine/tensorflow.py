@@ -117,7 +117,8 @@ def compile_policy(
             for dtype in types
         ]
         if jit and platform() == "cpu":
-            return types, *_program(joined, specs, read, f"{name} {shapes(args)}")
+            full_name = name and f"{name} {shapes(args)}"
+            return types, *_program(joined, specs, read, full_name)
         function = tf.function(joined, jit_compile=jit, autograph=False)
         concrete = function.get_concrete_function(*specs)
         structure = concrete.structured_outputs
@@ -149,7 +150,7 @@ def _program(fn: Callable, specs: Sequence, variables: Sequence, name: str) -> t
 
     `fn` is described once, as a pure function of the variables' values and the leaves
     of its arguments. Tracing it takes most of the time to a first update, so the
-    description is kept on disk. (Elsewhere `jit_compile` does without descriptions.)
+    description is kept on disk. Only on CPUs, as it was never tried on others.
 
     Returns:
       A function of leaves and of what it captures, that does the same as `fn` and

@@ -1,0 +1,7 @@
+"""Tests keep no compiled programs: they change code that others would then find."""
+
+import os
+
+from dreamer_tf import compiled
+
+os.environ[compiled.WHERE] = ""
