@@ -30,6 +30,7 @@ WHERE = "DREAMER_TF_CACHE"
 SUMS = "sums.json"
 DESCRIPTION = ".stablehlo"
 ROOM = 500e6  # bytes that have to be free; a program takes about 14 MB
+LIMIT = 5e9  # bytes that all programs of all machines and settings may take
 
 # What a program is compiled for, beside processor and packages.
 SETTINGS: tuple[str, ...] = (
@@ -56,6 +57,7 @@ def keep() -> None:
         if shutil.disk_usage(folder).free < ROOM:
             raise OSError(f"less than {ROOM / 1e9:g} GB are free")
         check(folder)
+        trim(folder.parent)
     except OSError as error:
         print(
             f"Compiled programs are not kept: {WHERE}={root} cannot be used "
@@ -107,9 +109,8 @@ def write(text: str, about: dict, body: bytes) -> None:
 def _path(text: str) -> Path | None:
     if not text or _folder is None:
         return None
-    return (
-        _folder / f"{hashlib.sha256(_code() + text.encode()).hexdigest()}{DESCRIPTION}"
-    )
+    digest = hashlib.sha256(_code() + text.encode()).hexdigest()
+    return _folder / f"{digest}{DESCRIPTION}"
 
 
 @functools.cache
@@ -140,6 +141,20 @@ def check(folder: Path) -> None:
             path.unlink(missing_ok=True)  # it is compiled anew
     if sums != known:
         write_atomic(folder / SUMS, json.dumps(sums, indent=1).encode())
+
+
+def trim(root: Path) -> None:
+    """Removes TensorFlow's oldest programs until they take no more than `LIMIT`."""
+    # Nothing else: the user may have named a folder that holds other things.
+    names = ("xla_compile_cache__*.pb", f"*{DESCRIPTION}")
+    files = [path for name in names for path in root.glob(f"{'?' * 16}/{name}")]
+    facts = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in files)
+    size = sum(fact[1] for fact in facts)
+    for _, bytes_, path in facts:
+        if size <= LIMIT:
+            return
+        path.unlink(missing_ok=True)
+        size -= bytes_
 
 
 def _check_at_end(folder: Path) -> None:

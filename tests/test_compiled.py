@@ -96,6 +96,21 @@ def test_what_has_changed_is_removed(tmp_path):
     assert not kept.exists()
 
 
+def test_the_oldest_make_room(monkeypatch, tmp_path):
+    program = "xla_compile_cache__{}__XLA_CPU_JIT.pb"
+    names = [program.format("new"), "old.stablehlo", program.format("old"), "mine.pb"]
+    paths = [tmp_path / "0123456789abcdef" / name for name in names]
+    paths[0].parent.mkdir()
+    for age, path in enumerate(paths):
+        path.write_bytes(b"12345678")
+        os.utime(path, (10_000 - age, 10_000 - age))
+    compiled.trim(tmp_path)
+    assert all(path.exists() for path in paths)
+    monkeypatch.setattr(compiled, "LIMIT", 12)
+    compiled.trim(tmp_path)
+    assert [path.exists() for path in paths] == [True, False, False, True]
+
+
 @pytest.fixture
 def start(monkeypatch, tmp_path):
     """Runs PROGRAM under a name; returns what it prints, and whether it traced."""
