@@ -350,8 +350,8 @@ def test_updates_are_those_of_the_loop(version):
     class Agent(fakes.FakeAgent):
         latents = ()
 
-        def update(self, batch):
-            return {}, {}
+        def begin(self, batch):
+            return lambda: ({}, {})
 
     class Replay:  # the version's own, but drawing nothing
         def __init__(self, replay):
@@ -361,7 +361,7 @@ def test_updates_are_those_of_the_loop(version):
             return self.size()
 
         def sample(self):
-            return {}
+            return {"id": None}
 
     settings, config = dreamer_tf.presets.load(version, "dmc_proprio", "lite")
     module = version_module(version)
