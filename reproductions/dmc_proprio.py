@@ -15,10 +15,10 @@ What one run takes on two cores of an Intel Xeon without a GPU, from the median 
 three to five updates at full size (acting, about 4 ms per decision, comes on top), and
 its memory, which is the process after these plus the full replay:
 
-    V1 (paper)      49,601 updates of 3.1 s     42 hours    3.5 GB
-    V2 (paper)      49,901 updates of 2.4 s     33 hours    2.9 GB
-    V3 (arxiv_v2)   124,233 updates of 4.3 s    147 hours   6.5 GB
-    V3 (nature)     998,961 updates of 0.59 s   162 hours   5.5 GB, 1M frames
+    V1 (paper)      49,601 updates of 2.6 s     36 hours    3.5 GB
+    V2 (paper)      49,901 updates of 2.3 s     31 hours    2.9 GB
+    V3 (arxiv_v2)   124,233 updates of 3.4 s    117 hours   6.5 GB
+    V3 (nature)     998,961 updates of 0.43 s   120 hours   5.5 GB, 1M frames
 
 No run was made to its end, nothing was timed on a GPU. A few minutes instead, with
 small networks whose scores are no reproduction:

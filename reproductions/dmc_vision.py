@@ -17,9 +17,9 @@ What one run takes on two cores of an Intel Xeon without a GPU, from the median 
 three updates at full size (acting, about 5 ms per decision and the rendering, comes on
 top), and its memory, which is the process after these plus the full replay:
 
-    V1 (paper)      499,601 updates of 7.9 s    45 days    36 GB
-    V2 (paper)      199,901 updates of 5.5 s    13 days    15 GB
-    V3 (arxiv_v2)   249,481 updates of 10.5 s   30 days    18 GB
+    V1 (paper)      499,601 updates of 6.0 s    35 days    36 GB
+    V2 (paper)      199,901 updates of 4.6 s    11 days    15 GB
+    V3 (arxiv_v2)   249,481 updates of 7.4 s    21 days    18 GB
 
 V3 (nature, 200M parameters) has not been timed, and nothing on a GPU. No run was made
 to its end. Images need OpenGL (see the README).

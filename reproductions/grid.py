@@ -48,13 +48,13 @@ SECONDS_PER_UPDATE: dict[tuple[str, str, str], tuple[float, str]] = {
     ("v1", "dmc_proprio", "lite"): (0.10, f"{_LITE}/v1"),
     ("v2", "dmc_proprio", "lite"): (0.16, f"{_LITE}/v2, with other work besides"),
     ("v3", "dmc_proprio", "lite"): (0.065, f"{_LITE}/v3"),
-    ("v1", "dmc_proprio", "paper"): (3.05, _XEON),
-    ("v2", "dmc_proprio", "paper"): (2.41, _XEON),
-    ("v3", "dmc_proprio", "nature"): (0.585, _XEON),
-    ("v3", "dmc_proprio", "arxiv_v2"): (4.27, _XEON),
-    ("v1", "dmc_vision", "paper"): (7.85, _XEON),
-    ("v2", "dmc_vision", "paper"): (5.47, _XEON),
-    ("v3", "dmc_vision", "arxiv_v2"): (10.5, _XEON),
+    ("v1", "dmc_proprio", "paper"): (2.61, _XEON),
+    ("v2", "dmc_proprio", "paper"): (2.26, _XEON),
+    ("v3", "dmc_proprio", "nature"): (0.431, _XEON),
+    ("v3", "dmc_proprio", "arxiv_v2"): (3.40, _XEON),
+    ("v1", "dmc_vision", "paper"): (5.99, _XEON),
+    ("v2", "dmc_vision", "paper"): (4.62, _XEON),
+    ("v3", "dmc_vision", "arxiv_v2"): (7.36, _XEON),
 }
 
 
