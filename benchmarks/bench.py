@@ -28,10 +28,10 @@ from absl import app, flags
 from benchmarks.workloads import WORKLOADS
 from dreamer_tf import compiled, logdir
 from dreamer_tf import config as configs
+from dreamer_tf.compiled import THREADS
 from dreamer_tf.errors import UserError, reason
 
 ROOT = Path(__file__).parent.parent
-THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 SETTINGS = ("workload", "backend", "precision", "threads")
 # Part -> its columns. Parts that need others' numbers leave columns empty without.

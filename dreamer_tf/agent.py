@@ -6,6 +6,7 @@ The loop, replay, logs, evaluation and scripts know only what stands here:
     state = agent.initial_state(batch_size)
     action, state = agent.policy(obs, state, mode)
     metrics, feedback = agent.update(batch)
+    finish = agent.begin(batch); metrics, feedback = finish()
     report = agent.report(batch)
     agent.save(path); agent = load_agent(path)
 """

@@ -30,15 +30,11 @@ WHERE = "DREAMER_TF_CACHE"
 SUMS = "sums.json"
 DESCRIPTION = ".stablehlo"
 ROOM = 500e6  # bytes that have to be free; a program takes about 14 MB
-LIMIT = 5e9  # bytes that all programs of all machines and settings may take
+LIMIT = 1e9  # bytes that all programs may take; every start reads them, see `check`
 
 # What a program is compiled for, beside processor and packages.
-SETTINGS: tuple[str, ...] = (
-    "OMP_NUM_THREADS",
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
-)
-SETTINGS += ("XLA_FLAGS",)
+THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+SETTINGS = (*THREADS, "XLA_FLAGS")
 PACKAGES = ("tensorflow", "tensorflow-probability", "tfp-nightly", "jaxlib", "keras")
 
 _folder: Path | None = None  # for this machine's programs, if they are to be kept

@@ -242,7 +242,7 @@ def experience(
     else:
         state, scores, lengths = dict(since.state), since.scores, since.lengths
         records = envs.step(since.action)
-    begun: list[tuple] = []  # the update that the device works at, if any
+    begun: tuple | None = None  # the update that the device works at
     while True:
         mode = "random" if schedule.random(progress) else "train"
         agent.frames = progress.frames
@@ -278,10 +278,11 @@ def experience(
             for _ in range(schedule.updates(progress)):
                 batch = replay.sample()
                 if begun:
-                    yield _finish(begun.pop(), replay, progress)
-                begun.append((batch["id"], agent.begin(batch)))
+                    yield _finish(begun, replay, progress)
+                begun = batch["id"], agent.begin(batch)
         if begun:
-            yield _finish(begun.pop(), replay, progress)
+            yield _finish(begun, replay, progress)
+            begun = None
         yield Decision(state, action, scores.copy(), lengths.copy())
         records = envs.step(action)
 

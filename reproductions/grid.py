@@ -26,6 +26,7 @@ from absl import flags
 
 from dreamer_tf import checkpoint, logdir
 from dreamer_tf import config as configs
+from dreamer_tf.compiled import THREADS
 from dreamer_tf.errors import UserError
 from reproductions import collect, report, scores, tables, tasks
 
@@ -36,7 +37,6 @@ USER_ERROR = 2  # exit code of run.py: a retry would say the same
 RECENT = 5  # episodes of which the table shows the mean
 MINUTE = 60.0  # seconds between totals where lines are printed
 LOOK_AGAIN = 5.0  # seconds between looks at a directory that another process holds
-THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 _XEON = "two cores of an Intel Xeon, no GPU, median of 3 to 5 updates, acting left out"
 _LITE = "one core of an AMD EPYC, no GPU, the fastest run of results/runs/lite"

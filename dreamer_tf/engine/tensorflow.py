@@ -64,7 +64,7 @@ def compile(
         return _share(fn, draw, group, axes or {})
     variables = list({id(v): v for v in (*read, *write)}.values())
 
-    def step(*args):
+    def by_description(*args):
         leaves = [tf.convert_to_tensor(x) for x in _leaves(args)]
         specs = iter([tf.TensorSpec(x.shape, x.dtype) for x in leaves])
         specs = keras.tree.map_structure(
@@ -74,7 +74,9 @@ def compile(
         outputs = function.call_flat(*leaves, *captured)
         return keras.tree.pack_sequence_as(structure, outputs)
 
-    if not (jit and platform() == "cpu"):
+    if jit and platform() == "cpu":
+        step = by_description
+    else:
         step = tf.function(fn, jit_compile=jit, autograph=False)
 
     @tf.function(autograph=False)
