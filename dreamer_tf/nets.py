@@ -97,7 +97,7 @@ class BlockLinear(layers.Layer):
 
         The weights are sliced once, here, so that a scan which calls the halves
         does not slice (and in its gradient pad) them at every step. `own` adds
-        the bias: `call(x, s) == own(x) + shared(s)`.
+        the bias: `call(x, s) == own(divide(x)) + shared(s)`.
         """
         kernel, bias = (ops.cast(w, self.compute_dtype) for w in self.weights)
         rows = kernel.shape[1] - self.shared
@@ -107,8 +107,7 @@ class BlockLinear(layers.Layer):
         rest = ops.reshape(rest, (self.shared, self.units))
 
         def own(x):
-            x = divide(ops.cast(x, kernel.dtype), self.blocks)
-            return unite(ops.matmul(x, diagonal) + bias)
+            return unite(ops.matmul(ops.cast(x, kernel.dtype), diagonal) + bias)
 
         def shared(s):
             return ops.matmul(ops.cast(s, kernel.dtype), rest)
@@ -117,7 +116,8 @@ class BlockLinear(layers.Layer):
 
     def call(self, x, shared=None):
         own, rest = self.split()
-        return own(x) if shared is None else own(x) + rest(shared)
+        x = own(divide(x, self.blocks))
+        return x if shared is None else x + rest(shared)
 
     def get_config(self):
         return super().get_config() | {
@@ -241,19 +241,53 @@ class MLPHead(layers.Layer):
         }
 
 
-def together(heads: Sequence[MLPHead], x):
-    """`[head(x) for head in heads]`, with all first layers as one product."""
-    if not all(head.depth for head in heads):
-        return [head(x) for head in heads]
-    firsts = [head.mlp.linears[0] for head in heads]
-    dtype = firsts[0].compute_dtype
-    kernel, bias = (
-        ops.cast(ops.concatenate(weights, -1), dtype)
-        for weights in zip(*([f.kernel, f.bias] for f in firsts))
-    )
-    ends = np.cumsum([first.units for first in firsts])
-    parts = ops.split(ops.matmul(ops.cast(x, dtype), kernel) + bias, ends[:-1], -1)
-    return [h.head(h.mlp.after_first(part)) for h, part in zip(heads, parts)]
+class Together:
+    """Heads on the same input, whose first layers are one product.
+
+    Args:
+      heads: with at least one layer each. Their weights are joined here, once, so
+        that a scan does not join them at every step.
+    """
+
+    def __init__(self, heads: Sequence[MLPHead]):
+        self.heads = heads
+        firsts = [head.mlp.linears[0] for head in heads]
+        self.kernel, self.bias = (
+            ops.cast(ops.concatenate(weights, -1), firsts[0].compute_dtype)
+            for weights in zip(*([f.kernel, f.bias] for f in firsts))
+        )
+        ends = np.cumsum([first.units for first in firsts])
+        self.parts = [slice(e - f.units, e) for e, f in zip(ends, firsts)]
+
+    def first(self, x):
+        """All first layers without biases, `[..., in] -> [..., sum of their units]`."""
+        return ops.matmul(ops.cast(x, self.kernel.dtype), self.kernel)
+
+    def known_first(self, x, value):
+        """`first(x)`, of which the value is known: with gradients for the weights."""
+        return known_product(value, ops.cast(x, self.kernel.dtype), self.kernel)
+
+    def rest(self, first) -> list:
+        """What each head says, from `first(x)`."""
+        first = first + self.bias
+        hidden = [
+            head.mlp.after_first(first[..., part])
+            for head, part in zip(self.heads, self.parts)
+        ]
+        return [head.head(x) for head, x in zip(self.heads, hidden)]
+
+
+@ops.custom_gradient
+def known_product(value, x, kernel):
+    """`x @ kernel`, which is `value`; with the gradient for `kernel` only."""
+
+    def grad(*args, upstream=None):
+        (upstream,) = args if upstream is None else (upstream,)
+        rows = [ops.reshape(y, (-1, y.shape[-1])) for y in (x, upstream)]
+        kernel_grad = ops.matmul(ops.transpose(rows[0]), rows[1])
+        return ops.zeros_like(value), ops.zeros_like(x), kernel_grad
+
+    return value, grad
 
 
 @keras.saving.register_keras_serializable("dreamer_tf")

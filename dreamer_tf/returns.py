@@ -61,21 +61,18 @@ def lambda_return_v3(last, term, reward, boot, disc, lambda_):
     `γ = disc (1 - term)`, `λ = lambda_ (1 - last)` and `R_T = b_T`.
 
     Args:
-      last, term: `[..., T + 1]`, in [0, 1]; 1 where the sequence ends (`last`)
-        and where no reward can follow (`term`).
-      reward, boot: `[..., T + 1]`.
+      last, term: `[T + 1, ...]`, time first, in [0, 1]; 1 where the sequence ends
+        (`last`) and where no reward can follow (`term`).
+      reward, boot: `[T + 1, ...]`.
       disc, lambda_: scalars.
 
     Returns:
-      `[..., T]`.
+      `[T, ...]`.
     """
-    last, term, reward, boot = (
-        ops.moveaxis(x, -1, 0) for x in (last, term, reward, boot)
-    )
     live = (1 - term)[1:] * disc
     cont = (1 - last)[1:] * lambda_
     x = reward[1:] + live * (1 - cont) * boot[1:]
-    return ops.moveaxis(recursion(x, live * cont, boot[-1]), 0, -1)
+    return recursion(x, live * cont, boot[-1])
 
 
 def twohot_bins(bins: int):

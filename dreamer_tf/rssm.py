@@ -5,7 +5,8 @@ A cell (`v1.RSSM`, `v2.RSSM`, `v3.RSSM`) offers
   `observing(embed, action, is_first)`: `(inputs, step)`, where `inputs` are
     everything that can be computed for all steps at once, `[B, T, ...]`, and
     `step(state, input, noise) -> (state, outputs)` is one filtering step;
-  `imagining()`: `step(state, action, noise) -> state`.
+  `imagining(start)`: `(state, step)`, where `state` is the start, perhaps with more
+    in it, and `step(state, action, noise) -> state` is one step of the prior.
 """
 
 import keras
@@ -33,10 +34,10 @@ def observe(cell, state, embed, action, is_first, noise=None):
     state, outputs = engine.scan(
         lambda state, x: step(state, x["inputs"], x.get("noise")),
         state,
-        keras.tree.map_structure(_swap, xs),
+        keras.tree.map_structure(swap, xs),
         embed.shape[1],
     )
-    return state, keras.tree.map_structure(_swap, outputs)
+    return state, keras.tree.map_structure(swap, outputs)
 
 
 def imagine(cell, policy, start, length, noise=None):
@@ -54,15 +55,39 @@ def imagine(cell, policy, start, length, noise=None):
       States `s_1 … s_H`, `[H, N, ...]`, and what the policy said before each,
       `[H, N, ...]`.
     """
-    advance = cell.imagining()
+    state, advance = cell.imagining(start)
 
     def step(state, noise):
         out = policy(state, noise.get("action"))
         state = advance(state, out["action"], noise.get("latent"))
-        return state, (state, out)
+        return state, ({k: state[k] for k in start}, out)
 
-    _, (states, outs) = engine.scan(step, start, noise or {}, length)
+    _, (states, outs) = engine.scan(step, state, noise or {}, length)
     return states, outs
+
+
+def rollout(cell, policy, start, length, noise=None):
+    """As `imagine`, for a policy that also acts in the last state.
+
+    Args:
+      noise: as there, but with actions `[H + 1, N, ...]`.
+
+    Returns:
+      What the policy said in `s_0 … s_H`, `[H + 1, N, ...]`.
+    """
+    noise = noise or {}
+    state, advance = cell.imagining(start)
+
+    def step(carry, noise):
+        state, action = carry
+        state = advance(state, action, noise.get("latent"))
+        out = policy(state, noise.get("action"))
+        return (state, out["action"]), out
+
+    now = {k: v[0] for k, v in noise.items()}
+    later = noise | {k: noise[k][1:] for k in noise if k == "action"}
+    first = policy(state, now.get("action"))
+    return engine.scan(step, (state, first["action"]), later, length, first)[1]
 
 
 def predict(cell, state, action, noise=None):
@@ -78,17 +103,17 @@ def predict(cell, state, action, noise=None):
       States `[B, T, ...]`.
     """
     xs = {"action": action} if noise is None else {"action": action, "noise": noise}
-    advance = cell.imagining()
+    start, advance = cell.imagining(state)
 
-    def step(state, x):
-        state = advance(state, x["action"], x.get("noise"))
-        return state, state
+    def step(now, x):
+        now = advance(now, x["action"], x.get("noise"))
+        return now, {k: now[k] for k in state}
 
-    xs = keras.tree.map_structure(_swap, xs)
-    _, states = engine.scan(step, state, xs, action.shape[1])
-    return keras.tree.map_structure(_swap, states)
+    xs = keras.tree.map_structure(swap, xs)
+    _, states = engine.scan(step, start, xs, action.shape[1])
+    return keras.tree.map_structure(swap, states)
 
 
-def _swap(x):
+def swap(x):
     """`[B, T, ...]` <-> `[T, B, ...]`."""
     return ops.swapaxes(x, 0, 1)

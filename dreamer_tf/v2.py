@@ -352,7 +352,7 @@ class RSSM(layers.Layer):
 
         return inputs, step
 
-    def imagining(self):
+    def imagining(self, start):
         """One step of the prior, see `rssm.py`."""
         embed_action, core = self.core()
 
@@ -361,7 +361,7 @@ class RSSM(layers.Layer):
             stoch = self.dist(self.prior(deter)).sample(noise)
             return {"deter": deter, "stoch": stoch}
 
-        return step
+        return start, step
 
     def _shape(self, logit):
         c = self.config

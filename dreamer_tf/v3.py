@@ -214,8 +214,8 @@ class Config:
             limit(self, f"{name}.layers", at_least=0)
         limit(self, "dec.bspace", at_least=1)
         for name in ("rewhead", "conhead", "policy", "value"):
-            limit(self, f"{name}.units", at_least=1)
-            limit(self, f"{name}.layers {name}.outscale", at_least=0)
+            limit(self, f"{name}.layers {name}.units", at_least=1)
+            limit(self, f"{name}.outscale", at_least=0)
         limit(self, "rewhead.bins value.bins", at_least=3)
         limit(self, "policy.minstd", above=0)
         limit(self, "policy.maxstd", at_least=self.policy.minstd)
@@ -374,26 +374,28 @@ class RSSM(layers.Layer):
         return ops.silu(self.innorms[2](self.inputs[2](action)))
 
     def core(self):
-        """`core(deter, stoch, action_embedding) -> deter`, the sequence model."""
-        c = self.config
+        """`core(deter, parts, stoch, action_embedding) -> (deter, parts)`.
+
+        The sequence model; `parts` are those of `deter` by block, `[K, B, D / K]`.
+        """
         own, shared = self.blocks[0].split()
         later = [block.split()[0] for block in self.blocks[1:]]
 
-        def core(deter, stoch, x2):
+        def core(deter, parts, stoch, x2):
             stoch = ops.reshape(stoch, (*deter.shape[:-1], self.flat))
             x0 = ops.silu(self.innorms[0](self.inputs[0](deter)))
             x1 = ops.silu(self.innorms[1](self.inputs[1](stoch)))
-            x = own(deter) + shared(ops.concatenate([x0, x1, x2], -1))
+            x = own(parts) + shared(ops.concatenate([x0, x1, x2], -1))
             for block, norm in zip(later, self.hidnorms):
-                x = block(ops.silu(norm(x)))
+                x = block(self.parts(ops.silu(norm(x))))
             # Each block's outputs are its part of reset, candidate and update. By
             # block they lie side by side, which a compiler makes fast loops of.
-            gates = nets.divide(ops.cast(x, "float32"), c.blocks)
+            gates = self.parts(ops.cast(x, "float32"))
             reset, cand, update = ops.split(gates, 3, -1)
             cand = ops.tanh(ops.sigmoid(reset) * cand)
             update = ops.sigmoid(update - 1)
-            deter = nets.divide(deter, c.blocks)
-            return nets.unite(update * cand + (1 - update) * deter)
+            parts = update * cand + (1 - update) * parts
+            return nets.unite(parts), parts
 
         return core
 
@@ -427,7 +429,7 @@ class RSSM(layers.Layer):
         def step(state, x, noise):
             deter = state["deter"] * x["keep"][:, None]
             stoch = state["stoch"] * x["keep"][:, None, None]
-            deter = core(deter, stoch, x["action"])
+            deter, _ = core(deter, self.parts(deter), stoch, x["action"])
             post = logit(deter, x["tokens"])
             stoch = self.dist(post).sample(noise)
             state = {"deter": deter, "stoch": stoch}
@@ -435,16 +437,21 @@ class RSSM(layers.Layer):
 
         return inputs, step
 
-    def imagining(self):
+    def imagining(self, start):
         """One step of the prior, see `rssm.py`."""
         core = self.core()
 
         def step(state, action, noise):
-            deter = core(state["deter"], state["stoch"], self.embed_action(action))
+            action = self.embed_action(action)
+            deter, parts = core(state["deter"], state["parts"], state["stoch"], action)
             stoch = self.dist(self.prior(deter)).sample(noise)
-            return {"deter": deter, "stoch": stoch}
+            return {"deter": deter, "parts": parts, "stoch": stoch}
 
-        return step
+        return start | {"parts": self.parts(start["deter"])}, step
+
+    def parts(self, deter):
+        """Those of the recurrent state by block, `[B, D] -> [K, B, D / K]`."""
+        return nets.divide(deter, self.config.blocks)
 
     def _shape(self, logit):
         c = self.config
@@ -613,59 +620,61 @@ class DreamerV3(Agent):
           noise: `{"action": [H + 1, N, ...], "latent": [H, N, S]}` or parts.
 
         Returns:
-          Features `[N, H + 1, F]` of start and imagined states, actions
-          `[N, H + 1, A]` chosen in them, and the imagined states `[H, N, ...]`.
+          Of start and imagined states, `[H + 1, N, ...]`: features `feat`, actions
+          chosen there, and what the `first` layers of all heads say, see `behaviour`.
         """
-        length = self.config.imag_length
-        start = keras.tree.map_structure(sg, start)
-        states, out = rssm.imagine(
-            self.dyn,
-            lambda s, eps: {"action": self.actor(self.dyn.feat(s)).sample(eps)},
-            start,
-            length,
-            {k: v[:length] for k, v in noise.items()},
-        )
-        feats = self.dyn.feat(states)
-        feat = ops.concatenate([self.dyn.feat(start)[None], feats], 0)
-        eps = noise["action"][length] if "action" in noise else None
-        last = self.actor(feat[-1]).sample(eps)
-        actions = ops.concatenate([out["action"], last[None]], 0)
-        return sg(ops.swapaxes(feat, 0, 1)), sg(ops.swapaxes(actions, 0, 1)), states
+        heads = nets.Together((self.pol, self.val, self.rew, self.con, self.slowval))
+        actor = nets.Together([self.pol])
 
-    def behaviour(self, feat, action):
+        def policy(state, noise):
+            feat = self.dyn.feat(state)
+            first = heads.first(feat)
+            (out,) = actor.rest(first[:, : self.pol.units])
+            action = self.action_dist(out).sample(noise)
+            return {"feat": feat, "first": first, "action": action}
+
+        start = keras.tree.map_structure(sg, start)
+        length = self.config.imag_length
+        out = rssm.rollout(self.dyn, policy, start, length, noise)
+        return keras.tree.map_structure(sg, out)
+
+    def behaviour(self, feat, first, action):
         """Losses of actor and critic on imagined states (Eqs. 7, 10 to 12).
 
         Args:
-          feat: `[N, H + 1, F]`; `action`: `[N, H + 1, A]`, both without gradient.
+          feat, first, action: see `imagination`; without gradient.
 
         Returns:
-          Losses `{name: [N, H]}`, return statistics and intermediate values.
+          Losses `{name: [H, N]}`, return statistics and intermediate values.
         """
         c = self.config
         # Those that are trained here, and those that are not.
-        val, pol = nets.together((self.val, self.pol), feat)
-        rew, con, slow = nets.together((self.rew, self.con, self.slowval), feat)
+        trained = nets.Together((self.pol, self.val))
+        others = nets.Together((self.rew, self.con, self.slowval))
+        known, rest = ops.split(first, [self.pol.units + self.val.units], -1)
+        pol, val = trained.rest(trained.known_first(feat, known))
+        rew, con, slow = others.rest(rest)
         value, policy = TwoHot(val["logits"]), self.action_dist(pol)
         rew, slow = (TwoHot(out["logits"]).mean for out in (rew, slow))
         con = Bernoulli(con["logit"][..., 0]).mean
         baseline = slow if c.imag_loss.slowtar else value.mean
         rew, con, slow, baseline = map(sg, (rew, con, slow, baseline))
         disc = 1.0 if c.contdisc else 1 - 1 / c.horizon
-        weight = ops.cumprod(disc * con, 1) / disc
+        weight = ops.cumprod(disc * con, 0) / disc
         # Eq. 7: λ-returns.
         ret = lambda_return_v3(
             ops.zeros_like(con), 1 - con, rew, baseline, disc, c.imag_loss.lam
         )
         # Eqs. 11, 12: reinforce with returns scaled by their 5-95% range.
         stats = self.retnorm.stats(engine.whole_batch(ret))
-        advantage = (ret - baseline[:, :-1]) / stats["scale"]
-        entropy = policy.entropy()[:, :-1]
-        score = policy.log_prob(action)[:, :-1] * advantage
+        advantage = (ret - baseline[:-1]) / stats["scale"]
+        entropy = policy.entropy()[:-1]
+        score = policy.log_prob(action)[:-1] * advantage
         losses = {
-            "policy": -weight[:, :-1] * (score + c.imag_loss.actent * entropy),
+            "policy": -weight[:-1] * (score + c.imag_loss.actent * entropy),
             # Eq. 10, and the regulariser towards the slow critic.
             "value": self.critic_loss(value, ret, slow, c.imag_loss.slowreg)
-            * weight[:, :-1],
+            * weight[:-1],
         }
         normed = (ret - stats["offset"]) / stats["scale"]
         metrics = {
@@ -691,29 +700,29 @@ class DreamerV3(Agent):
         return losses, stats, metrics, extra
 
     def critic_loss(self, value, ret, slow, slowreg):
-        """Cross-entropy to returns and to the slow critic's prediction, `[N, T]`.
+        """Cross-entropy to returns and to the slow critic's prediction, `[T, N]`.
 
         Args:
-          value: two-hot distributions `[N, T + 1]`.
-          ret: returns `[N, T]`.
-          slow: predictions of the slow critic `[N, T + 1]`.
+          value: two-hot distributions `[T + 1, N]`.
+          ret: returns `[T, N]`.
+          slow: predictions of the slow critic `[T + 1, N]`.
           slowreg: factor of the second term.
         """
         # The last step has no return and is left out at the end, not before: cutting
         # logits costs more.
-        ret = ops.pad(ret, ((0, 0), (0, 1)))
+        ret = ops.pad(ret, ((0, 1), (0, 0)))
         target = value.code(ret) + slowreg * value.code(slow)
-        return -value.expected(target, 1 + slowreg)[:, :-1]
+        return -value.expected(target, 1 + slowreg)[:-1]
 
     def replay_value(self, feat, batch, boot):
         """Critic loss on replayed steps, bootstrapped by imagined returns.
 
         Args:
-          feat: posterior features `[B, K, F]`; batch: entries `[B, K]`;
-          boot: imagined return of each step, `[B, K]`.
+          feat: posterior features `[K, B, F]`; batch: entries `[K, B]`;
+          boot: imagined return of each step, `[K, B]`.
 
         Returns:
-          Loss `[B, K - 1]` and intermediate values.
+          Loss `[K - 1, B]` and intermediate values.
         """
         c = self.config
         last, term = (ops.cast(batch[k], "float32") for k in ("is_last", "is_terminal"))
@@ -722,7 +731,7 @@ class DreamerV3(Agent):
         disc = 1 - 1 / c.horizon
         ret = lambda_return_v3(last, term, batch["reward"], boot, disc, c.repl_loss.lam)
         loss = self.critic_loss(value, ret, slow, c.repl_loss.slowreg)
-        return (1 - last[:, :-1]) * loss, {"val": value.mean, "boot": boot, "ret": ret}
+        return (1 - last[:-1]) * loss, {"val": value.mean, "boot": boot, "ret": ret}
 
     # ------------------------------------------------------------- update --
 
@@ -744,19 +753,22 @@ class DreamerV3(Agent):
         start = {
             k: ops.reshape(v, (size * count, *v.shape[2:])) for k, v in late.items()
         }
-        feat, action, states = self.imagination(
+        dream = self.imagination(
             start, {k: noise[k] for k in ("action", "latent") if k in noise}
         )
-        imag_losses, stats, metrics, imag = self.behaviour(feat, action)
+        imag_losses, stats, metrics, imag = self.behaviour(**dream)
         for name, loss in imag_losses.items():
-            losses[name] = ops.reshape(ops.mean(loss, 1), (size, count))
+            losses[name] = ops.reshape(ops.mean(loss, 0), (size, count))
         repl = {}
         if c.repval_loss:
-            boot = ops.reshape(imag["ret"][:, 0], (size, count))
+            boot = ops.reshape(imag["ret"][0], (size, count))
             flags = {
                 k: batch[k][:, -count:] for k in ("reward", "is_last", "is_terminal")
             }
-            losses["repval"], repl = self.replay_value(self.dyn.feat(late), flags, boot)
+            time_first = (self.dyn.feat(late), flags, boot)
+            time_first = keras.tree.map_structure(rssm.swap, time_first)
+            loss, repl = self.replay_value(*time_first)
+            losses["repval"] = rssm.swap(loss)
         scales = vars(c.loss_scales)
         means = {k: ops.mean(v) for k, v in losses.items()}
         total = sum(scales.get(k, scales["rec"]) * v for k, v in means.items())
@@ -766,7 +778,7 @@ class DreamerV3(Agent):
             "losses": losses,
             "post": post,
             "model": model,
-            "imag": imag | {"states": states, "action": action},
+            "imag": imag | {k: dream[k] for k in ("feat", "action")},
             "repl": repl,
             "stats": stats,
             "metrics": metrics | {"total": total},

@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
-from dreamer_tf import nets
+from dreamer_tf import engine, nets
 
 SHAPES = {"image": (64, 64, 3), "x": (3,), "y": ()}
 STRIDED = {"depth": 2, "units": (4, 4), "norm": "layer", "name": "n"}
@@ -45,7 +46,8 @@ def test_split_is_the_whole():
     block = nets.BlockLinear(8, 2, shared=6, name="n")
     block.build((None, 6))
     own, shared = block.split()
-    np.testing.assert_allclose(block(x, s), own(x) + shared(s), rtol=1e-6)
+    whole = own(nets.divide(x, 2)) + shared(s)
+    np.testing.assert_allclose(block(x, s), whole, rtol=1e-6)
     # Block by block, as the layer is defined.
     kernel, bias = (np.asarray(w) for w in block.weights)
     parts = [
@@ -96,11 +98,28 @@ def test_transposed_convolution(size, kernel):
         np.testing.assert_allclose(nets.spread(layer, x[:, 0, 0]), layer(x), atol=1e-5)
 
 
-@pytest.mark.parametrize("depth", [0, 2])
-def test_heads_together(depth):
-    heads = [nets.MLPHead(depth, n, {"a": n}, name=f"n{n}") for n in (3, 5)]
+def test_heads_together():
+    heads = [nets.MLPHead(2, n, {"a": n}, name=f"n{n}") for n in (3, 5)]
     x = pixels(4)
     for head in heads:
         head.build((None, 4))
-    for head, out in zip(heads, nets.together(heads, x)):
+    joined = nets.Together(heads)
+    for head, out in zip(heads, joined.rest(joined.first(x))):
         np.testing.assert_allclose(out["a"], head(x)["a"], atol=1e-6)
+
+
+def test_a_known_product_has_the_gradient_of_a_product():
+    x, kernel = pixels(3, 4), keras.Variable(np.ones((4, 5), "float32"))
+
+    def loss(known):
+        y = product = ops.matmul(x, kernel)
+        if known:
+            y = nets.known_product(ops.stop_gradient(y), x, kernel.value)
+        return ops.sum(ops.sin(y)), product
+
+    def gradient(known):
+        (value, _), (grad,) = engine.value_and_grad(lambda: loss(known), [kernel])
+        return value, grad
+
+    np.testing.assert_allclose(gradient(True)[0], gradient(False)[0], rtol=1e-6)
+    np.testing.assert_allclose(gradient(True)[1], gradient(False)[1], rtol=1e-5)

@@ -61,7 +61,7 @@ def one_step_early(fn):
 
     @functools.wraps(fn)
     def wrong(last, term, reward, boot, disc, lambda_):
-        shifted = keras.ops.concatenate([boot[..., :1], boot[..., :-1]], -1)
+        shifted = keras.ops.concatenate([boot[:1], boot[:-1]], 0)
         return fn(last, term, reward, shifted, disc, lambda_)
 
     return wrong

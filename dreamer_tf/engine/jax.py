@@ -122,9 +122,15 @@ def value_and_grad(fn: Callable[[], tuple], variables: Sequence) -> tuple:
     return jax.value_and_grad(pure, has_aux=True)([v.value for v in variables])
 
 
-def scan(f: Callable, init: Any, xs: Any, length: int) -> tuple:
-    """`jax.lax.scan`: last carry, and ys stacked to `[length, ...]`."""
-    return jax.lax.scan(f, init, xs, length)
+def scan(f: Callable, init: Any, xs: Any, length: int, first: Any = None) -> tuple:
+    """`jax.lax.scan`: last carry, and ys stacked to `[length, ...]`.
+
+    `first`, a further y, comes before the others.
+    """
+    carry, ys = jax.lax.scan(f, init, xs, length)
+    if first is not None:
+        ys = jax.tree.map(lambda y, ys: jnp.concatenate([y[None], ys]), first, ys)
+    return carry, ys
 
 
 def fold_in(seed, data: int):

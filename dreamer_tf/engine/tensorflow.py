@@ -316,7 +316,7 @@ def _shared() -> bool:
     return replica is not None and replica.num_replicas_in_sync > 1
 
 
-def scan(f: Callable, init: Any, xs: Any, length: int) -> tuple:
+def scan(f: Callable, init: Any, xs: Any, length: int, first: Any = None) -> tuple:
     """`lax.scan` for TensorFlow: compiles with and without XLA, has gradients.
 
     Args:
@@ -324,10 +324,13 @@ def scan(f: Callable, init: Any, xs: Any, length: int) -> tuple:
       init: first carry.
       xs: structure of `[length, ...]` tensors.
       length: number of steps, static (XLA needs a bounded loop).
+      first: a further y, before the others.
 
     Returns:
-      Last carry, and the structure of ys stacked to `[length, ...]`.
+      Last carry, and the structure of ys stacked to `[length, ...]`; with `first`
+      they are one longer.
     """
+    number = length + (first is not None)
     nest = tf.nest
     init = nest.map_structure(tf.convert_to_tensor, init)
     xs = nest.map_structure(tf.convert_to_tensor, xs)
@@ -348,10 +351,20 @@ def scan(f: Callable, init: Any, xs: Any, length: int) -> tuple:
     ]
     outputs = [
         raw.EmptyTensorList(
-            element_shape=y.shape, max_num_elements=length, element_dtype=y.dtype
+            element_shape=y.shape, max_num_elements=number, element_dtype=y.dtype
         )
         for y in flat_ys
     ]
+
+    def pushed(stacks, y):
+        nest.assert_same_structure(y, y_spec)
+        return [
+            raw.TensorListPushBack(input_handle=stack, tensor=y)
+            for stack, y in zip(stacks, nest.flatten(y))
+        ]
+
+    # Into the same stacks: joining it with them afterwards would copy everything.
+    outputs = outputs if first is None else pushed(outputs, first)
 
     def body(i, carry, inputs, outputs):
         popped = [
@@ -363,12 +376,7 @@ def scan(f: Callable, init: Any, xs: Any, length: int) -> tuple:
         x = nest.pack_sequence_as(xs, [p.tensor for p in popped])
         with keras.StatelessScope(state_mapping=weights):
             carry, y = f(carry, x)
-        nest.assert_same_structure(y, y_spec)
-        pushed = [
-            raw.TensorListPushBack(input_handle=stack, tensor=y)
-            for stack, y in zip(outputs, nest.flatten(y))
-        ]
-        return i + 1, carry, [p.output_handle for p in popped], pushed
+        return i + 1, carry, [p.output_handle for p in popped], pushed(outputs, y)
 
     _, carry, _, outputs = tf.while_loop(
         lambda i, *_: i < length,
@@ -382,7 +390,7 @@ def scan(f: Callable, init: Any, xs: Any, length: int) -> tuple:
             input_handle=stack,
             element_shape=y.shape,
             element_dtype=y.dtype,
-            num_elements=length,
+            num_elements=number,
         )
         for stack, y in zip(outputs, flat_ys)
     ]

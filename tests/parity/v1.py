@@ -270,7 +270,8 @@ def networks(rows, get, run):
         action, embed = _t(d["step/prev_action"]), _t(d["step/embed"])
         x, observe = cell.observing(embed, action, np.zeros(size, bool))
         _, post = observe(state, x, eps(size))
-        img = cell.imagining()(state, action, eps(size))
+        start, imagine = cell.imagining(state)
+        img = imagine(start, action, eps(size))
         return named(
             post=post | {"feat": cell.feat(post)},
             prior=prior(post["deter"]),

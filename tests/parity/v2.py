@@ -358,7 +358,8 @@ def cells(rows, get, config, run):
 
         def evaluate(d=d, cell=cell):
             state = {k: _t(d[k]) for k in ("deter", "stoch")}
-            img = cell.imagining()(state, _t(d["action"]), None)
+            start, imagine = cell.imagining(state)
+            img = imagine(start, _t(d["action"]), None)
             x, step = cell.observing(_t(d["embed"]), _t(d["action"]), _t(d["is_first"]))
             _, post = step(state, x, None)
             prior = cell.prior(post["deter"])

@@ -154,11 +154,14 @@ def make_batch(data, config):
 def intermediates(rows, data, config, out, batch):
     rows.group = "forward"
     start = config["replay_context"]
+    out = out | {k: batch_first(out[k]) for k in ("imag", "repl")}
+    deter, stoch = out["post"]["deter"].shape[-1], out["post"]["stoch"].shape[-2:]
+    feat = out["imag"].pop("feat")[:, 1:]
     ours = {
         "tokens": out["model"]["tokens"],
         "prior/logit": out["model"]["prior_logit"],
-        "imag/deter": np.swapaxes(out["imag"]["states"]["deter"], 0, 1),
-        "imag/stoch": np.swapaxes(out["imag"]["states"]["stoch"], 0, 1),
+        "imag/deter": feat[..., :deter],
+        "imag/stoch": feat[..., deter:].reshape(*feat.shape[:2], *stoch),
         "imag/act/action": out["imag"]["action"],
         "prevact/action": batch["action"][:, start:],
     }
@@ -180,6 +183,10 @@ def intermediates(rows, data, config, out, batch):
             # A softmax does not see a common shift of its logits.
             value, theirs = (x - x.mean(-1, keepdims=True) for x in (value, theirs))
         rows.relative(key, value, theirs, 2e-5)
+
+
+def batch_first(tree):
+    return keras.tree.map_structure(lambda x: np.swapaxes(x, 0, 1), tree)
 
 
 def losses(rows, data, out, trajectory):
@@ -435,8 +442,8 @@ def rssm_steps(rows, d, config, run):
     built(cell, w)
     state = {k: d[k] for k in ("deter", "stoch")}
     core = lambda deter, stoch, action: cell.core()(
-        deter, stoch, cell.embed_action(action)
-    )
+        deter, cell.parts(deter), stoch, cell.embed_action(action)
+    )[0]
     inputs = [d[k] for k in ("deter", "stoch", "action")]
     rows.relative(
         "rssm core",
@@ -463,8 +470,8 @@ def rssm_steps(rows, d, config, run):
     rows.relative("rssm prior logit", prior, d["prior_logit"], 1e-5)
 
     def imagine():
-        step = cell.imagining()
-        out = step(keras.tree.map_structure(_t, state), _t(d["action"]), None)
+        start, step = cell.imagining(keras.tree.map_structure(_t, state))
+        out = step(start, _t(d["action"]), None)
         return out, cell.prior(out["deter"])
 
     out, logit = run(imagine, cell.variables)
@@ -509,14 +516,14 @@ def coders(rows, name, d, obs, shapes, enc, dec, run):
 def learning(rows, get, config, run):
     rows.group = "returns"
     d = get("lambda")
-    args = [d[k].astype("float32") for k in ("last", "term", "rew", "boot")]
+    args = [d[k].astype("float32").T for k in ("last", "term", "rew", "boot")]
     disc, lam = float(d["disc"]), float(d["lam"])
     ret = run(lambda: returns.lambda_return_v3(*map(_t, args), disc, lam))
-    rows.relative("lambda", ret, d["ret"], 1e-5)
+    rows.relative("lambda", ret.T, d["ret"], 1e-5)
     zero = np.zeros_like(d["con"])
-    args = [zero, 1 - d["con"], d["rew"], d["boot"]]
+    args = [x.T for x in (zero, 1 - d["con"], d["rew"], d["boot"])]
     ret = run(lambda: returns.lambda_return_v3(*map(_t, args), 1.0, lam))
-    rows.relative("lambda imagined", ret, d["ret_imag"], 1e-5)
+    rows.relative("lambda imagined", ret.T, d["ret_imag"], 1e-5)
     rows.relative("weight", np.cumprod(d["con"], 1), d["weight_imag"], 1e-5)
     normaliser(rows, get, run)
     optimizer(rows, get, config, run)
