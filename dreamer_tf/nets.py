@@ -256,8 +256,7 @@ class Together:
             ops.cast(ops.concatenate(weights, -1), firsts[0].compute_dtype)
             for weights in zip(*([f.kernel, f.bias] for f in firsts))
         )
-        ends = np.cumsum([first.units for first in firsts])
-        self.parts = [slice(e - f.units, e) for e, f in zip(ends, firsts)]
+        self.ends = np.cumsum([first.units for first in firsts])
 
     def first(self, x):
         """All first layers without biases, `[..., in] -> [..., sum of their units]`."""
@@ -269,12 +268,10 @@ class Together:
 
     def rest(self, first) -> list:
         """What each head says, from `first(x)`."""
-        first = first + self.bias
-        hidden = [
-            head.mlp.after_first(first[..., part])
-            for head, part in zip(self.heads, self.parts)
-        ]
-        return [head.head(x) for head, x in zip(self.heads, hidden)]
+        parts = [first + self.bias]
+        if len(self.heads) > 1:
+            parts = ops.split(parts[0], self.ends[:-1], -1)
+        return [h.head(h.mlp.after_first(x)) for h, x in zip(self.heads, parts)]
 
 
 @ops.custom_gradient
@@ -283,8 +280,11 @@ def known_product(value, x, kernel):
 
     def grad(*args, upstream=None):
         (upstream,) = args if upstream is None else (upstream,)
-        rows = [ops.reshape(y, (-1, y.shape[-1])) for y in (x, upstream)]
-        kernel_grad = ops.matmul(ops.transpose(rows[0]), rows[1])
+        x2, up2 = (ops.reshape(y, (-1, y.shape[-1])) for y in (x, upstream))
+        # The narrower factor transposed takes two thirds of the time. The first axis
+        # keeps XLA from turning it round.
+        turned = ops.matmul(ops.transpose(up2), x2)[None]
+        kernel_grad = ops.transpose(turned, (0, 2, 1))[0]
         return ops.zeros_like(value), ops.zeros_like(x), kernel_grad
 
     return value, grad
