@@ -285,8 +285,7 @@ class Agent(abc.ABC):
         if mode == "random":
             return self._random_action(seed, len(obs["is_first"])), state
         obs = {k: np.asarray(obs[k]) for k in (*self.shapes, "is_first")}
-        action, state = engine.to_host(self._act[mode](seed, obs, state))
-        return action, state
+        return self._act[mode](seed, obs, state)
 
     def _random_action(self, seed, size: int) -> np.ndarray:
         rng = np.random.default_rng(seed.view(np.uint32))

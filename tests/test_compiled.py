@@ -174,8 +174,12 @@ def test_what_has_no_name_is_not_kept(monkeypatch):
     said = []
     monkeypatch.setattr(compiled, "write", lambda text, *_: said.append(text))
     for name in ("", "twice"):
-        step = engine.compile_policy(lambda x: {"y": 2 * x}, [], name=name)
-        assert engine.to_host(step(np.ones(3, "f4")))["y"].tolist() == [2, 2, 2]
+        step = engine.compile_policy(lambda _, obs, s: (obs, 2 * s), [], name=name)
+        action, state = step(
+            engine.seed(0), np.eye(3, 2, dtype="f4"), np.ones((3, 1), "f4")
+        )
+        assert action.tolist() == np.eye(3, 2).tolist()
+        assert state.tolist() == [[2], [2], [2]]
     call = engine.compile(lambda noise, x: noise * x, lambda *_: 2.0, [])
     assert engine.to_host(call(engine.seed(0), np.float32(3))) == 6
     assert [bool(text) for text in said] == [False, True, False]

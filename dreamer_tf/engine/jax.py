@@ -95,16 +95,16 @@ def compile(
 def compile_policy(
     fn: Callable, read: Sequence, jit: bool = True, name: str = ""
 ) -> Callable:
-    """Compiles `fn(*args)`, which reads the variables and assigns none.
+    """Compiles `fn(seed, obs, state) -> (action, state)` for NumPy arrays.
 
     Args:
-      fn: one decision, with the noise it draws.
+      fn: one decision, with the noise it draws; assigns no variables.
       read: every variable that `fn` touches.
       jit, name: see `compile`.
     """
     del name
     step = compile(lambda _, *args: fn(*args), lambda *_: None, read, jit=jit)
-    return lambda *args: step(None, *args)
+    return lambda *args: to_host(step(None, *args))
 
 
 def value_and_grad(fn: Callable[[], tuple], variables: Sequence) -> tuple:

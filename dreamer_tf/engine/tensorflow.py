@@ -89,60 +89,60 @@ def compile(
 def compile_policy(
     fn: Callable, read: Sequence, jit: bool = True, name: str = ""
 ) -> Callable:
-    """Compiles `fn(*args)`, a small step that is called often and alone.
+    """Compiles `fn(seed, obs, state) -> (action, state)` for NumPy arrays.
 
-    Noise is drawn inside `fn`. A decision of a small agent takes less time than
-    TensorFlow's way to hand over its arguments, so they go joined, one tensor for each
-    type, and past the checks of `tf.function`.
+    A decision of a small agent takes less time than TensorFlow's way to hand over its
+    arguments and results, so each of them goes as one array.
 
     Args:
-      fn: reads Keras variables, assigns none; structures of arrays in and out.
+      fn: reads Keras variables, assigns none, and draws its own noise. Entries of
+        `obs` and `state` are `[B, ...]`, of four bytes or bool or uint8; the new state
+        is float32 and shaped as the old one.
       read: every variable `fn` touches.
       jit, name: see `compile`.
     """
     tree, calls = keras.tree, {}
 
     def build(args, leaves):
-        types = sorted({x.dtype for x in leaves}, key=str)
+        def joined(words):
+            parts = tf.split(words, [x.size for x in leaves])
+            values = [
+                tf.bitcast(part, x.dtype) if x.itemsize == 4 else tf.cast(part, x.dtype)
+                for part, x in zip(parts, leaves)
+            ]
+            values = [tf.reshape(v, x.shape) for v, x in zip(values, leaves)]
+            out = fn(*tree.pack_sequence_as(args, values))
+            return tf.concat([tf.reshape(x, [-1]) for x in tree.flatten(out)], 0)
 
-        def joined(*inputs):
-            parts = {}
-            for dtype, x in zip(types, inputs):
-                chosen = [i for i, leaf in enumerate(leaves) if leaf.dtype == dtype]
-                sizes = [leaves[i].size for i in chosen]
-                parts |= zip(chosen, tf.split(x, sizes))
-            values = [tf.reshape(parts[i], x.shape) for i, x in enumerate(leaves)]
-            return fn(*tree.pack_sequence_as(args, values))
-
-        specs = [
-            tf.TensorSpec([sum(x.size for x in leaves if x.dtype == dtype)], dtype)
-            for dtype in types
-        ]
+        spec = tf.TensorSpec([sum(x.size for x in leaves)], tf.int32)
         if jit and platform() == "cpu":
-            full_name = name and f"{name} {shapes(args)}"
-            return types, *_program(joined, specs, read, full_name)
+            shapes = tree.map_structure(lambda x: (str(x.dtype), x.shape), args)
+            return _program(joined, [spec], read, name and f"{name} {shapes}")[:2]
         function = tf.function(joined, jit_compile=jit, autograph=False)
-        concrete = function.get_concrete_function(*specs)
-        structure = concrete.structured_outputs
-        return types, concrete.inference_fn, concrete.captured_inputs, structure
+        concrete = function.get_concrete_function(spec)
+        return concrete.inference_fn, concrete.captured_inputs
 
-    def shapes(args):
-        return tree.map_structure(lambda x: (str(x.dtype), x.shape), args)
-
-    def call(*args):
-        args = tree.map_structure(np.asarray, args)
-        leaves = tree.flatten(args)
-        key = tuple((x.shape, x.dtype) for x in leaves)
+    def call(seed, obs, state):
+        leaves = [np.asarray(x) for x in tree.flatten((seed, obs, state))]
+        key = tuple([(x.shape, x.dtype) for x in leaves])
         if key not in calls:
-            calls[key] = build(args, leaves)
-        types, function, captured, structure = calls[key]
-        inputs = [
-            tf.convert_to_tensor(
-                np.concatenate([x.ravel() for x in leaves if x.dtype == dtype])
-            )
-            for dtype in types
-        ]
-        return tree.pack_sequence_as(structure, function.call_flat(*inputs, *captured))
+            calls[key] = build((seed, obs, state), leaves)
+        function, captured = calls[key]
+        words = np.concatenate(
+            [
+                x.ravel().view(np.int32)
+                if x.itemsize == 4
+                else x.ravel().astype(np.int32)
+                for x in leaves
+            ]
+        )
+        (result,) = function.call_flat(tf.constant(words), *captured)
+        result = result.numpy()
+        old = tree.flatten(state)
+        starts = len(result) - np.cumsum([x.size for x in old[::-1]])[::-1]
+        parts = [result[i : i + x.size].reshape(x.shape) for i, x in zip(starts, old)]
+        action = result[: starts[0]].reshape(len(old[0]), -1)
+        return action, tree.pack_sequence_as(state, parts)
 
     return call
 
