@@ -255,7 +255,9 @@ class Agent(abc.ABC):
         )
 
     def _decide(self, seed, obs, state, mode):
-        return self.policy_step(self.draw_policy(seed, obs, state), obs, state, mode)
+        noise = self.draw_policy(seed, obs, state)
+        action, new = self.policy_step(noise, obs, state, mode)
+        return action, state | new
 
     # ------------------------------------------------------------- acting --
 
