@@ -286,7 +286,8 @@ class Agent(abc.ABC):
         self.decisions += 1
         if mode == "random":
             return self._random_action(seed, len(obs["is_first"])), state
-        obs = {k: np.asarray(obs[k]) for k in (*self.shapes, "is_first")}
+        types = {k: self.obs_space[k].dtype for k in self.shapes} | {"is_first": bool}
+        obs = {k: np.asarray(obs[k], dtype) for k, dtype in types.items()}
         return self._act[mode](seed, obs, state)
 
     def _random_action(self, seed, size: int) -> np.ndarray:

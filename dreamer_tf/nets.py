@@ -92,25 +92,32 @@ class BlockLinear(layers.Layer):
             shape=(self.units,), initializer="zeros", name="bias"
         )
 
-    def split(self):
+    def split(self, once: bool = False):
         """`(own, shared)`: the two halves of the layer as functions.
 
         The weights are sliced once, here, so that a scan which calls the halves
         does not slice (and in its gradient pad) them at every step. `own` adds
         the bias: `call(x, s) == own(divide(x)) + shared(s)`.
+
+        Args:
+          once: the halves are called but once, for which transposing the weights
+            would not pay.
         """
         kernel, bias = (ops.cast(w, self.compute_dtype) for w in self.weights)
         rows = kernel.shape[1] - self.shared
         diagonal = kernel[:, :rows]
         bias = ops.reshape(bias, (self.blocks, 1, self.units // self.blocks))
-        rest = ops.transpose(kernel[:, rows:], (1, 0, 2))
-        rest = ops.reshape(rest, (self.shared, self.units))
+        rest = kernel[:, rows:]
+        if not once:
+            rest = ops.transpose(rest, (1, 0, 2))
+            rest = ops.reshape(rest, (self.shared, self.units))
 
         def own(x):
             return unite(ops.matmul(ops.cast(x, kernel.dtype), diagonal) + bias)
 
         def shared(s):
-            return ops.matmul(ops.cast(s, kernel.dtype), rest)
+            x = ops.matmul(ops.cast(s, kernel.dtype), rest)
+            return unite(x) if once else x
 
         return own, shared
 

@@ -373,12 +373,13 @@ class RSSM(layers.Layer):
         action = action / sg(ops.maximum(1.0, ops.abs(action)))
         return ops.silu(self.innorms[2](self.inputs[2](action)))
 
-    def core(self):
+    def core(self, once: bool = False):
         """`core(deter, parts, stoch, action_embedding) -> (deter, parts)`.
 
         The sequence model; `parts` are those of `deter` by block, `[K, B, D / K]`.
+        `once`: it will be called for one step only.
         """
-        own, shared = self.blocks[0].split()
+        own, shared = self.blocks[0].split(once)
         later = [block.split()[0] for block in self.blocks[1:]]
 
         def core(deter, parts, stoch, x2):
@@ -417,7 +418,7 @@ class RSSM(layers.Layer):
 
     def observing(self, tokens, action, is_first):
         """One filtering step, see `rssm.py`; outputs deter, stoch and logit."""
-        core = self.core()
+        core = self.core(once=action.shape[1:-1] == (1,))
         project, logit = self.posterior()
         keep = 1 - ops.cast(is_first, "float32")
         inputs = {
@@ -620,8 +621,9 @@ class DreamerV3(Agent):
           noise: `{"action": [H + 1, N, ...], "latent": [H, N, S]}` or parts.
 
         Returns:
-          Of start and imagined states, `[H + 1, N, ...]`: features `feat`, actions
-          chosen there, and what the `first` layers of all heads say, see `behaviour`.
+          Of start and imagined states, `[H + 1, N, ...]`: features `feat`, the
+          `action` chosen there, and what the `first` layers of all heads make of feat:
+          step by step, while it lies in the cache.
         """
         heads = nets.Together((self.pol, self.val, self.rew, self.con, self.slowval))
         actor = nets.Together([self.pol])
@@ -648,7 +650,7 @@ class DreamerV3(Agent):
           Losses `{name: [H, N]}`, return statistics and intermediate values.
         """
         c = self.config
-        # Those that are trained here, and those that are not.
+        # The heads that are trained here, and those that are not.
         trained = nets.Together((self.pol, self.val))
         others = nets.Together((self.rew, self.con, self.slowval))
         known, rest = ops.split(first, [self.pol.units + self.val.units], -1)

@@ -505,4 +505,4 @@ def test_a_real_agent(tmp_path):
     assert run("a", steps=120).frames == 120
     assert metrics(tmp_path / "a")[-1]["updates"] > last["updates"]
     (episode,) = loop.evaluate_run(tmp_path / "a", 1)
-    assert episode.frames == 120 and episode.length == 20 and episode.score > 0
+    assert episode.frames == 120 and episode.length == 20

@@ -45,9 +45,10 @@ def test_split_is_the_whole():
     x, s = np.random.default_rng(0).normal(size=(2, 5, 6)).astype("float32")
     block = nets.BlockLinear(8, 2, shared=6, name="n")
     block.build((None, 6))
-    own, shared = block.split()
-    whole = own(nets.divide(x, 2)) + shared(s)
-    np.testing.assert_allclose(block(x, s), whole, rtol=1e-6)
+    for once in (False, True):
+        own, shared = block.split(once)
+        whole = own(nets.divide(x, 2)) + shared(s)
+        np.testing.assert_allclose(block(x, s), whole, rtol=1e-4, atol=1e-6)
     # Block by block, as the layer is defined.
     kernel, bias = (np.asarray(w) for w in block.weights)
     parts = [

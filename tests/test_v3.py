@@ -150,6 +150,17 @@ def test_same_seed_same_numbers_and_restart(fresh):
     assert other.update(batch)[0] == second.update(batch)[0] != first
 
 
+def test_observations_of_other_types(fresh):
+    agent, state = fresh
+    obs = {k: v[:, 0] for k, v in random_batch(agent).items()}
+    wide = {k: v.astype(int if v.dtype == bool else float) for k, v in obs.items()}
+    actions = []
+    for entries in (obs, wide):
+        agent.load_state_dict(state)
+        actions.append(agent.policy(entries, agent.initial_state(2), "train")[0])
+    np.testing.assert_array_equal(*actions)
+
+
 def test_save_and_load(tmp_path):
     from dreamer_tf import load_agent
 

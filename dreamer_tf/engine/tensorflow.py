@@ -13,6 +13,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow.compiler.tf2xla.python import xla
 from tensorflow.python.eager.polymorphic_function import atomic_function, compiler_ir
+from tensorflow.python.framework import ops
 
 from dreamer_tf import compiled
 from dreamer_tf.errors import UserError
@@ -96,12 +97,13 @@ def compile_policy(
 
     Args:
       fn: reads Keras variables, assigns none, and draws its own noise. Entries of
-        `obs` and `state` are `[B, ...]`, of four bytes or bool or uint8; the new state
-        is float32 and shaped as the old one.
+        `obs` and `state` are `[B, ...]`, float32, bool or uint8; the new state is
+        float32 and shaped as the old one.
       read: every variable `fn` touches.
       jit, name: see `compile`.
     """
     tree, calls = keras.tree, {}
+    host = tf.config.list_logical_devices("CPU")[0].name
 
     def build(args, leaves):
         def joined(words):
@@ -114,7 +116,7 @@ def compile_policy(
             out = fn(*tree.pack_sequence_as(args, values))
             return tf.concat([tf.reshape(x, [-1]) for x in tree.flatten(out)], 0)
 
-        spec = tf.TensorSpec([sum(x.size for x in leaves)], tf.int32)
+        spec = tf.TensorSpec([sum(x.size for x in leaves)], tf.float32)
         if jit and platform() == "cpu":
             shapes = tree.map_structure(lambda x: (str(x.dtype), x.shape), args)
             return _program(joined, [spec], read, name and f"{name} {shapes}")[:2]
@@ -128,16 +130,10 @@ def compile_policy(
         if key not in calls:
             calls[key] = build((seed, obs, state), leaves)
         function, captured = calls[key]
-        words = np.concatenate(
-            [
-                x.ravel().view(np.int32)
-                if x.itemsize == 4
-                else x.ravel().astype(np.int32)
-                for x in leaves
-            ]
-        )
-        (result,) = function.call_flat(tf.constant(words), *captured)
-        result = result.numpy()
+        words = np.concatenate([_words(x) for x in leaves])
+        # Not by tf.constant, which runs an operation to fill the tensor.
+        words = ops.EagerTensor(words, host, None)
+        (result,) = (x.numpy() for x in function.call_flat(words, *captured))
         old = tree.flatten(state)
         starts = len(result) - np.cumsum([x.size for x in old[::-1]])[::-1]
         parts = [result[i : i + x.size].reshape(x.shape) for i, x in zip(starts, old)]
@@ -145,6 +141,15 @@ def compile_policy(
         return action, tree.pack_sequence_as(state, parts)
 
     return call
+
+
+def _words(x) -> np.ndarray:
+    """The entries of an array as float32, bit by bit if they are as long."""
+    if x.itemsize == 4:
+        return x.ravel().view(np.float32)
+    if x.itemsize > 1:
+        raise TypeError(f"A {x.dtype} is neither float32, int32, bool nor uint8.")
+    return x.ravel().astype(np.float32)
 
 
 def _program(fn: Callable, specs: Sequence, variables: Sequence, name: str) -> tuple:
