@@ -48,8 +48,8 @@ while True:
     record = env.step(action[0])
 
 # %% Dream: many at once, for much is left to chance; the first one's policy acts
-imagine = agent.dyn.imagining()
 dream = {name: np.repeat(x, DREAMS, 0) for name, x in state.items()}
+dream, imagine = agent.dyn.imagining(dream)
 actions, dreamed = [], []
 for step in range(FLAGS.horizon):
     actions.append(action[0])
