@@ -286,9 +286,13 @@ class Agent(abc.ABC):
         self.decisions += 1
         if mode == "random":
             return self._random_action(seed, len(obs["is_first"])), state
-        types = {k: self.obs_space[k].dtype for k in self.shapes} | {"is_first": bool}
-        obs = {k: np.asarray(obs[k], dtype) for k, dtype in types.items()}
-        return self._act[mode](seed, obs, state)
+        entries = {"is_first": np.asarray(obs["is_first"], bool)}
+        for key in self.shapes:  # not float to uint8, which would make [0, 1] black
+            dtype = self.obs_space[key].dtype
+            entries[key] = np.asarray(obs[key]).astype(
+                dtype, "K", "same_kind", copy=False
+            )
+        return self._act[mode](seed, entries, state)
 
     def _random_action(self, seed, size: int) -> np.ndarray:
         rng = np.random.default_rng(seed.view(np.uint32))

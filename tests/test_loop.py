@@ -506,3 +506,6 @@ def test_a_real_agent(tmp_path):
     assert metrics(tmp_path / "a")[-1]["updates"] > last["updates"]
     (episode,) = loop.evaluate_run(tmp_path / "a", 1)
     assert episode.frames == 120 and episode.length == 20
+    # The reward is 1 - distance, at most the square root of 2 in a corner.
+    assert 20 * (1 - 2**0.5) <= episode.score <= 20 and episode.score
+    assert loop.evaluate_run(tmp_path / "a", 1)[0].score == episode.score

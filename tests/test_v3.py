@@ -161,6 +161,13 @@ def test_observations_of_other_types(fresh):
     np.testing.assert_array_equal(*actions)
 
 
+def test_images_are_not_cut_to_whole_numbers():
+    agent = tiny({"image": (64, 64, 3)})
+    obs = {"image": np.full((1, 64, 64, 3), 0.5), "is_first": np.ones(1, bool)}
+    with pytest.raises(TypeError, match="uint8"):
+        agent.policy(obs, agent.initial_state(1), "eval")
+
+
 def test_save_and_load(tmp_path):
     from dreamer_tf import load_agent
 
