@@ -28,33 +28,27 @@ class OneHot:
 
     def __init__(self, logits, unimix: float = 0.0):
         logits = ops.cast(logits, "float32")
+        probs = ops.softmax(logits, -1)
         if unimix:
-            probs = ops.softmax(logits, -1)
             probs = (1 - unimix) * probs + unimix / logits.shape[-1]
             logits = ops.log(probs)
         self.dist = tfd.OneHotCategorical(logits=logits)
-        self.logits = logits
+        self.logits, self.probs = logits, probs  # [..., C]
         self.parameters = {"logits": logits}
-
-    @property
-    def probs(self):
-        """`[..., C]`."""
-        return ops.softmax(self.logits, -1)
 
     def sample(self, noise=None):
         """One-hot `[..., C]` from uniform noise `[...]` by inverting the CDF."""
-        probs = self.probs
-        classes = probs.shape[-1]
+        classes = self.probs.shape[-1]
         if noise is None:
             index = ops.argmax(self.logits, -1)
         else:
             # As a product: XLA's cumulative sum is slow on CPU.
-            cdf = ops.matmul(probs, ops.triu(ops.ones((classes, classes))))
+            cdf = ops.matmul(self.probs, ops.triu(ops.ones((classes, classes))))
             passed = ops.cast(noise[..., None] >= cdf[..., :-1], "int32")
             index = ops.sum(passed, -1)
         hard = ops.one_hot(index, classes, dtype="float32")
         # The forward value is the one-hot to within one ulp of 1.
-        return hard + (probs - ops.stop_gradient(probs))
+        return hard + (self.probs - ops.stop_gradient(self.probs))
 
     def log_prob(self, value):
         """`[..., C] -> [...]`; like TFP's without a gradient into `value`."""

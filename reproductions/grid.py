@@ -447,7 +447,7 @@ class Board:
         if status.state == RUNNING:
             return f"running at {at}"
         if status.state == DONE:
-            return f"done, score {_number(status.score)}"
+            return f"done, its last {RECENT} scores average {_number(status.score)}"
         return f"{status.state}: {status.reason}" if status.reason else status.state
 
     def close(self) -> None:

@@ -130,7 +130,7 @@ def _overview(sections: Sequence[Section]) -> str:
             theirs = (
                 f"published {mean.published:.0f}"
                 if pd.notna(mean.published)
-                else "nothing published"
+                else f"no published score at {section.budgets[budget]}"
             )
             interval = (
                 f"<small>[{mean.low:.0f}, {mean.high:.0f}]</small>"

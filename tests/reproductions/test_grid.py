@@ -109,7 +109,7 @@ def test_a_grid_runs_every_cell_once(finished):
     lines = printed.splitlines()
     assert lines[0].startswith("4 cells: 2 running, 2 waiting; 0.0 % of all frames")
     mean = pd.read_csv(cells()[0].path(out) / "scores.csv").score.mean()
-    assert f"v1 walker_walk 0: done, score {mean:.1f}" in lines
+    assert f"v1 walker_walk 0: done, its last 5 scores average {mean:.1f}" in lines
     assert sum(": done" in line for line in lines) == 4
     assert sum(": running at 0 of 5,000 frames" in line for line in lines) == 4
 
