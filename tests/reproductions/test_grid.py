@@ -204,13 +204,17 @@ def test_another_launcher_is_faster(tmp_path, monkeypatch):
 
 
 def test_two_grids_share_the_work(tmp_path, finished, monkeypatch):
-    """Neither starts a cell that the other one runs or has finished."""
+    """No frame is trained twice.
+
+    Both may start a cell in the same moment; the later one finds it taken, or done.
+    """
     monkeypatch.setattr(grid, "LOOK_AGAIN", 0.1)
     other = subprocess.Popen(driver(tmp_path, "--pause=0.1"))
     result, _ = run(tmp_path, more=["--pause=0.1"], workers=1)
     assert other.wait(60) == 0
     assert {s.state for s in result.values()} == {grid.DONE}
-    assert all(starts(cell, tmp_path) == [0] for cell in cells())
+    for cell in cells():
+        assert [frames for frames in starts(cell, tmp_path) if frames < FRAMES] == [0]
     assert results(tmp_path) == results(finished[0])
 
 
