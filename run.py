@@ -18,15 +18,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from dreamer_tf import compiled, logdir
 from dreamer_tf import config as configs
 from dreamer_tf.config import RunConfig
 from dreamer_tf.errors import Interrupted, UserError
 
-# TensorFlow notes at its start what it did not find, and errors that are none.
+# TensorFlow notes at its start what it did not find, and errors that are none;
+# dm_control, which libraries it tries.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+logging.set_verbosity(logging.WARNING)
 # Of a GPU's memory TensorFlow and JAX would take nearly all at once: take it as it is
 # needed, so that several runs can share a GPU. Read when they first use it.
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
