@@ -285,7 +285,9 @@ class Agent(abc.ABC):
         seed = engine.seed(self.seed, POLICY, self.decisions)
         self.decisions += 1
         if mode == "random":
-            return self._random_action(seed, len(obs["is_first"])), state
+            action = self._random_action(seed, len(obs["is_first"]))
+            # Should the policy take over before the episode ends, it knows this much.
+            return action, state | {"action": action}
         entries = {"is_first": np.asarray(obs["is_first"], bool)}
         for key in self.shapes:  # not float to uint8, which would make [0, 1] black
             dtype = self.obs_space[key].dtype

@@ -363,7 +363,8 @@ def define_number(
     """Defines a flag that is no field; its mistakes read like those of fields."""
     parser = _AtLeast(name, kind, lower_bound)
     flag = flags.Flag(parser, _Serializer(), name, default, text)
-    flags.DEFINE_flag(flag, flag_values, module_name)
+    # As the script's own, else its --help would leave it out.
+    flags.DEFINE_flag(flag, flag_values, module_name or sys.argv[0])
 
 
 def parser(name: str) -> Callable[[list[str]], list[str]]:

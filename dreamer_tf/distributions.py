@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from dreamer_tf import returns
-from dreamer_tf.engine import tfp
+from dreamer_tf.engine import platform, tfp
 
 tfd = tfp.distributions
 
@@ -42,8 +42,12 @@ class OneHot:
         if noise is None:
             index = ops.argmax(self.logits, -1)
         else:
-            # As a product: XLA's cumulative sum is slow on CPU.
-            cdf = ops.matmul(self.probs, ops.triu(ops.ones((classes, classes))))
+            # A product where XLA's cumulative sum is slow; but a GPU multiplies float32
+            # with 11 bits only, which are too few for the rare classes.
+            if platform() == "cpu":
+                cdf = ops.matmul(self.probs, ops.triu(ops.ones((classes, classes))))
+            else:
+                cdf = ops.cumsum(self.probs, -1)
             passed = ops.cast(noise[..., None] >= cdf[..., :-1], "int32")
             index = ops.sum(passed, -1)
         hard = ops.one_hot(index, classes, dtype="float32")

@@ -326,7 +326,7 @@ def evaluate(
     """Plays whole episodes without learning from them.
 
     Args:
-      agent: only its policy is used.
+      agent: only its policy is used; nothing of it changes.
       make_env: makes an environment; called up to `batch` times.
       episodes: how many.
       mode: of the policy: "eval", "train" (explores as in training) or "random".
@@ -341,6 +341,8 @@ def evaluate(
       UserError: a record is wrong, or an episode does not end.
     """
     with contextlib.ExitStack() as stack:
+        # Training draws the same noise whether or not it is evaluated.
+        stack.callback(setattr, agent, "decisions", agent.decisions)
         envs = [make_env() for _ in range(min(batch, episodes))]
         for env in envs:
             stack.callback(env.close)
@@ -585,6 +587,10 @@ class Trainer:
                     saved = self.clock()
                 self.terminal.show(self.progress.frames, self.updates, score)
                 if done:
+                    self.terminal.say(
+                        f"Finished: {self.progress.frames:,} frames, {self.updates:,} "
+                        f"updates, {self.progress.episodes:,} episodes."
+                    )
                     return
                 if stop:
                     raise Interrupted(stop, self.progress.frames)

@@ -368,7 +368,8 @@ class Encoder(layers.Layer):
         symlog=True,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # Vectors are rounded to the precision after symlog only.
+        super().__init__(autocast=False, **kwargs)
         self.config = dict(
             shapes={k: tuple(s) for k, s in shapes.items()},
             depth=depth,
@@ -685,7 +686,8 @@ class NormGRUCell(layers.Layer):
     """
 
     def __init__(self, units, **kwargs):
-        super().__init__(**kwargs)
+        # The state is summed up over a sequence: it must not be rounded to bfloat16.
+        super().__init__(autocast=False, **kwargs)
         self.units = units
         self.layer = layers.Dense(3 * units, name="layer")
         # In float32 whatever the precision, as in the official code.
@@ -880,7 +882,7 @@ class StridedDecoder(layers.Layer):
                 units, norm, "dense{}", "densenorm{}"
             )
             self.outputs = {
-                k: layers.Dense(math.prod(s), name="out")
+                k: layers.Dense(math.prod(s), name="out", dtype="float32")
                 for k, s in self.vectors.items()
             }
 
@@ -957,7 +959,11 @@ class Head(layers.Layer):
         )
         self.act, self.group = activation(act), group
         self.linears, self.norms = dense_stack([units] * depth, norm, hidden, "norm{}")
-        self.outputs = {k: layers.Dense(n, name=k) for k, n in outputs.items()}
+        # In float32 whatever the precision: in bfloat16 a return of 150 would be known
+        # to the next whole number only.
+        self.outputs = {
+            k: layers.Dense(n, name=k, dtype="float32") for k, n in outputs.items()
+        }
 
     def build(self, input_shape):
         width = build_stack(self.linears, self.norms, input_shape[-1])
@@ -968,7 +974,7 @@ class Head(layers.Layer):
 
     def call(self, x):
         x = stack(x, self.linears, self.norms, self.act)
-        return {k: ops.cast(f(x), "float32") for k, f in self.outputs.items()}
+        return {k: f(x) for k, f in self.outputs.items()}
 
     def get_config(self):
         return super().get_config() | self.config

@@ -40,6 +40,8 @@ def load(
     protocol = protocol or PROTOCOLS[version][0]
     _one_of("--benchmark", benchmark, BENCHMARKS)
     _one_of(f"--protocol of {version}", protocol, PROTOCOLS[version])
+    if task:
+        _check_task(task, benchmark)
     run = {"version": version, "benchmark": benchmark, "protocol": protocol}
     agent: dict[str, Any] = {}
     for changes in (_RUN.get((version, protocol), {}), _BENCHMARK[benchmark]):
@@ -59,6 +61,21 @@ def load(
     return updated(RunConfig(), run), updated(config, agent)
 
 
+def _check_task(task: str, benchmark: str):
+    """Refuses a task whose action repeat and settings another benchmark has."""
+    start = task.split("_")[0]
+    kind = start if start in ("gym", "toy") else "dmc"
+    # Names that do not exist are left to the environments, which know similar ones.
+    if kind == "dmc" and benchmark != "gym":
+        return
+    own = [name for name in BENCHMARKS if name.split("_")[0] == kind]
+    if benchmark not in own:
+        raise UserError(
+            f"--task={task} is no task of --benchmark={benchmark}; add "
+            f"--benchmark={' or '.join(own)}."
+        )
+
+
 def _one_of(what: str, value: str, known: tuple[str, ...]):
     if value not in known:
         close = difflib.get_close_matches(value, known, 1)
@@ -74,8 +91,8 @@ _BENCHMARK: dict[str, dict[str, Any]] = {
     "toy_vision": {"obs": "image", "task": "toy", "repeat": 1},
 }
 
-_TOY = {"steps": 1_500, "eval_every": 250}
-_SHORT_TOY = {"steps": 450, "eval_every": 150}
+_TOY = {"steps": 1_500, "eval_every": 250, "log_every": 50}
+_SHORT_TOY = {"steps": 450, "eval_every": 150, "log_every": 50}
 
 # Per (version, protocol), then per (version, benchmark, protocol).
 _RUN: dict[tuple, dict[str, Any]] = {
@@ -86,6 +103,7 @@ _RUN: dict[tuple, dict[str, Any]] = {
         "eval_every": 10_000,
         "eval_episodes": 1,
     },
+    ("v1", "dmc_proprio", "paper"): {"steps": 500_000},  # that of V3, as none exist
     ("v1", "lite"): {
         "repeat": 4,
         "steps": 50_000,
@@ -98,6 +116,7 @@ _RUN: dict[tuple, dict[str, Any]] = {
         "eval_every": 20_000,
         "eval_episodes": 1,
     },
+    ("v2", "dmc_proprio", "paper"): {"steps": 500_000},
     ("v2", "lite"): {"repeat": 4, "steps": 50_000},
     # Nature 2025, as in the official configs.yaml: spec of budgets in its Methods.
     ("v3", "nature"): {"repeat": 1, "envs": 16, "steps": 1_000_000},

@@ -876,6 +876,11 @@ class EpisodeSequences(Episodes):
     ):
         super().__init__(batch_size, length, capacity, memory_bytes, seed)
         self.minlen = _positive("minlen", minlen)
+        if length < minlen:  # else no draw would reach an episode's last rows
+            raise UserError(
+                f"minlen must be at most length={length}, received {minlen}; of "
+                "DreamerV2 these are --replay.minlen and --dataset.length."
+            )
         if maxlen and maxlen < minlen:
             raise UserError(
                 f"maxlen must be 0 or at least minlen={minlen}, received {maxlen}."

@@ -121,7 +121,10 @@ class RSSM(layers.Layer):
         self.stoch, self.deter = stoch, deter
         self.actions, self.tokens = actions, tokens
         self.img1 = nets.SplitDense(deter, name="img1")
-        self.cell = layers.GRUCell(deter, reset_after=True, name="cell")
+        # In float32 whatever the precision: the state is summed up over a sequence.
+        self.cell = layers.GRUCell(
+            deter, reset_after=True, name="cell", dtype="float32"
+        )
         self.img2 = layers.Dense(deter, name="img2")
         self.img3 = layers.Dense(2 * stoch, name="img3")
         self.obs1 = nets.SplitDense(deter, name="obs1")
@@ -158,7 +161,7 @@ class RSSM(layers.Layer):
 
         def core(deter, stoch, action):
             x = ops.elu(first(stoch) + action)
-            return ops.cast(self.cell(x, [deter])[0], "float32")
+            return self.cell(x, [deter])[0]
 
         return second, core
 

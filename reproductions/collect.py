@@ -99,6 +99,7 @@ def describe(logdir: Path, config: dict) -> dict:
         "command": " ".join(["python", *command]),
         "frames": last["frames"],
         "updates": last["updates"],
+        "changed": protocols.changes(config),
         "hours": round(hours(logdir / "metrics.jsonl"), 3),
         **{k: start[k] for k in ("commit", "time", "backend", "python", "machine")},
         "packages": start["packages"],

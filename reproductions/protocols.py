@@ -5,8 +5,16 @@ of a table has to know. Scores of different protocols never share a column.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
+from dreamer_tf import config as configs
 from dreamer_tf.errors import UserError
+
+# Settings that may differ from the protocol's: which run it is, and where, how long and
+# on what it is made.
+FREE = {"task", "seed", *configs.CHANGEABLE} | {"replay_gb", "disk_gb"}
+FREE |= {"jit", "precision"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +45,49 @@ class Protocol:
                 "stand beside them for orientation only."
             )
         return text
+
+    def repeat(self, version: str, benchmark: str) -> int:
+        """Frames for which one action is held."""
+        from dreamer_tf import presets
+
+        return presets.load(version, benchmark, self.name)[0].repeat
+
+
+def changes(config: Mapping[str, Any]) -> str:
+    """The flags by which a run left its protocol, "" if it did not.
+
+    Args:
+      config: config.json of the run; settings that it does not name count as the
+        protocol's.
+    """
+    from dreamer_tf import presets
+
+    run, agent = config.get("run", config), config.get("agent", {})
+    version, name = str(run["version"]), str(run["protocol"])
+    if name not in presets.PROTOCOLS[version]:
+        return ""
+    usual = presets.load(version, str(run["benchmark"]), name)
+    found = []
+    for preset, values in zip(usual, (run, agent)):
+        made = _flat(values)
+        for field, value in _flat(configs.to_dict(preset)).items():
+            if field not in FREE and made.get(field, value) != value:
+                found.append(f"--{field}={_text(made[field])}")
+    return " ".join(found)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            result |= _flat(value, f"{prefix}{name}.")
+        else:
+            result[prefix + name] = value
+    return result
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _training(version: str, agent) -> str:

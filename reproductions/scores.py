@@ -3,10 +3,11 @@
 Everything that is read becomes one table of *points*, one row per episode (or
 per point of an outside log):
 
-    benchmark, protocol, version, task, seed, frames, score, kind
+    benchmark, protocol, version, task, seed, frames, score, kind, changed
 
 `frames` is the environment frame at which the episode ended, action repeat
-included.  `budget_scores` then applies the rule by which the papers' tables
+included; `changed` holds the flags by which the run left its protocol, "" as a
+rule.  `budget_scores` then applies the rule by which the papers' tables
 were made.
 """
 
@@ -23,12 +24,12 @@ import numpy as np
 import pandas as pd
 
 from dreamer_tf.errors import UserError, reason
-from reproductions import stats, tasks
+from reproductions import protocols, stats, tasks
 
 PUBLISHED = Path(__file__).parent.parent / "results" / "published"
 COLUMNS = ["frames", "score", "length", "kind", "mode", "env", "episode", "seed"]
 CELL = ["benchmark", "protocol", "version", "task"]
-POINTS = [*CELL, "seed", "frames", "score", "kind"]
+POINTS = [*CELL, "seed", "frames", "score", "kind", "changed"]
 OUTSIDE = "outside"  # the protocol of logs that this suite did not write
 
 # The authors' name of each version; outside logs already carry such a name.
@@ -44,6 +45,12 @@ LATEST = 0.80  # of the budget, which the last point must have reached
 FINISHED = 0.90  # of the budget, which every counted run must have reached
 # The points of V1's score file lie 5K behind round numbers: 5K, 105K, 205K ...
 SLACK = {"dreamerv1": 1.05}
+# What a point of their files is the mean of: the episodes of so many frames before it.
+# Ours become such points too, or a rising curve would be read later than theirs.
+BINS = {
+    ("dmc_vision", "paper", "v1"): (100_000, 5_000),  # width, first right edge
+    ("dmc_vision", "paper", "v2"): (30_000, 0),
+}
 
 
 # --- The scoring rule -------------------------------------------------------
@@ -54,7 +61,8 @@ def budget_scores(points: pd.DataFrame, budget: int) -> pd.DataFrame:
 
     E is the largest frame <= budget over the seeds of a task; a seed's score is
     the mean of its points in [E - 4 % of the budget, E], or its last point if
-    that lies within the last 10 %.  Tasks whose E is below 80 % of the budget,
+    that lies within the last 10 %.  Where published points are means (BINS), so are
+    these.  Tasks whose E is below 80 % of the budget,
     and runs that ended before 90 % of it, have no score.
 
     Returns: CELL columns, seed, budget, score, points (how many were averaged).
@@ -63,7 +71,10 @@ def budget_scores(points: pd.DataFrame, budget: int) -> pd.DataFrame:
     reported = reported_points(points)
     reached = points.groupby([*CELL, "seed"]).frames.max()
     for cell, group in reported.groupby(CELL, sort=False):
-        limit = budget * SLACK.get(str(cell[2]), 1.0)
+        method = str(cell[2])
+        if cell[:3] in BINS:
+            group, method = binned(group, *BINS[cell[:3]]), METHODS[method]
+        limit = budget * SLACK.get(method, 1.0)
         group = group[group.frames <= limit]
         if group.empty or group.frames.max() < LATEST * budget:
             continue
@@ -77,6 +88,13 @@ def budget_scores(points: pd.DataFrame, budget: int) -> pd.DataFrame:
             if len(window):
                 rows.append((*cell, seed, budget, window.score.mean(), len(window)))
     return pd.DataFrame(rows, columns=[*CELL, "seed", "budget", "score", "points"])
+
+
+def binned(points: pd.DataFrame, width: int, first: int) -> pd.DataFrame:
+    """Means over (x - width, x] per seed, for x at `first` and every `width` on."""
+    edges = np.ceil((points.frames - first) / width) * width + first
+    means = points.groupby(["seed", edges.rename("frames")]).score.mean()
+    return means.reset_index()
 
 
 def reported_kinds(points: pd.DataFrame) -> dict[tuple[str, str, str], str]:
@@ -156,7 +174,7 @@ def printed_scores(protocol: str) -> pd.DataFrame:
 
 
 def random_scores() -> pd.DataFrame:
-    """The uniform random policy: task, episodes, mean, std, min, max."""
+    """The uniform random policy: task, repeat, episodes, mean, std, min, max."""
     return pd.read_csv(PUBLISHED / "random.csv")
 
 
@@ -218,7 +236,11 @@ def read_runs(folder: str | Path) -> tuple[pd.DataFrame, dict[tuple, dict]]:
         points["benchmark"] = benchmark
         points["protocol"] = named["protocol"]
         points["version"] = named["version"]
-        points["task"] = tasks.check_task(file.stem, str(file))
+        task = points["task"] = tasks.check_task(file.stem, str(file))
+        runs = manifest.get("runs", {})
+        points["changed"] = [
+            runs.get(f"{task}/{seed}", {}).get("changed", "") for seed in points.seed
+        ]
         frames.append(points)
     return combine(frames), manifests
 
@@ -234,8 +256,8 @@ def read_logdirs(folders: Iterable[str | Path]) -> pd.DataFrame:
     frames = []
     for logdir in dict.fromkeys(found):
         where = str(logdir / "config.json")
-        config = read_json(logdir / "config.json")
-        config = config.get("run", config)  # run settings may have their own group
+        whole = read_json(logdir / "config.json")
+        config = whole.get("run", whole)  # run settings may have their own group
         if not isinstance(config, dict):
             raise UserError(f"{where} must hold an object as 'run', not {config!r}.")
         missing = [k for k in [*CELL, "seed"] if k not in config]
@@ -252,12 +274,13 @@ def read_logdirs(folders: Iterable[str | Path]) -> pd.DataFrame:
         tasks.check_benchmark(str(config["benchmark"]), where)
         tasks.check_version(str(config["version"]), where)
         points["task"] = tasks.check_task(str(config["task"]), where)
+        points["changed"] = protocols.changes(whole)
         frames.append(points)
     points = combine(frames)
-    protocols = sorted(points.protocol.unique())
-    if len(protocols) > 1:
+    names = sorted(points.protocol.unique())
+    if len(names) > 1:
         raise UserError(
-            f"The run directories mix the protocols {' and '.join(protocols)}, which "
+            f"The run directories mix the protocols {' and '.join(names)}, which "
             "never share a table; report them one protocol at a time."
         )
     return points
@@ -344,7 +367,7 @@ def _read_outside_file(file: Path, benchmark: str, method: str) -> pd.DataFrame:
         points = _author_points(file, method)
     points["benchmark"] = benchmark or prefix
     points["protocol"] = OUTSIDE
-    points["kind"] = "train"  # outside logs have one kind of point
+    points["kind"], points["changed"] = "train", ""  # they do not tell of others
     # Names become ids in the page.
     points["version"] = points.version.str.replace(r"\W+", "_", regex=True)
     # Evaluations before the first frame say nothing about learning.

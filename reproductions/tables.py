@@ -123,7 +123,15 @@ def rules(
         kinds = scores.reported_kinds(points)
         used = [f"{name_of(v)} {words[kind]}" for (*_, v), kind in kinds.items()]
         notes.append(f"Episodes scored: {', '.join(used)}.")
-    notes += [SCORING, VERDICTS]
+    notes += [*departures(points), SCORING]
+    for cell, (width, _) in scores.BINS.items():
+        version = cell[2]
+        if version in versions and cell[:2] == (points.benchmark.iloc[0], protocol):
+            notes.append(
+                f"As in the published file, a point of {name_of(version)} is the mean "
+                f"over {width:,} frames."
+            )
+    notes.append(VERDICTS)
     if protocol == "lite":
         return (
             *notes,
@@ -138,6 +146,19 @@ def rules(
                 f"under {protocol}: the difference is shown, no verdict is given."
             )
     return tuple(notes)
+
+
+def departures(points: pd.DataFrame) -> list[str]:
+    """One sentence for every way in which runs left their protocol."""
+    runs = points[points.changed != ""].drop_duplicates([*scores.CELL, "seed"])
+    notes = []
+    for (version, flags), part in runs.groupby(["version", "changed"]):
+        names = ", ".join(f"{r.task} {r.seed}" for r in part.itertuples())
+        notes.append(
+            f"Runs of {name_of(str(version))} with settings that are not the "
+            f"protocol's, for which no verdict is given: {names} ({flags})."
+        )
+    return notes
 
 
 def protocol_note(
@@ -190,18 +211,30 @@ def cell_table(group: Group, budget: int) -> pd.DataFrame:
     for column in ("n", "published_n"):
         table[column] = table[column].fillna(0).astype(int)
     table["difference"] = table["mean"] - table.published
-    started = set(zip(group.points.task, group.points.version))
+    places = list(zip(group.points.task, group.points.version))
+    started = set(places)
+    changed = {p for p, flags in zip(places, group.points.changed) if flags}
     table["verdict"] = [
-        verdict(group.protocol, row, (row["task"], row["version"]) in started)
+        verdict(group.protocol, row, place in started, place in changed)
         for row in _rows(table)
+        for place in [(row["task"], row["version"])]
     ]
     return table
 
 
-def verdict(protocol: str, row: Mapping[str, Any], started: bool) -> str:
-    """The verdict on a row with version, n, published_n and both intervals."""
+def verdict(
+    protocol: str, row: Mapping[str, Any], started: bool, changed: bool = False
+) -> str:
+    """The verdict on a row with version, n, published_n and both intervals.
+
+    Args:
+      started: whether there are points at all.
+      changed: whether a run was made with other settings than the protocol's.
+    """
     if row["n"] == 0:
         return "not finished" if started else "not run"
+    if changed:
+        return "other settings"
     if not comparable(protocol, row["version"]):
         return f"{protocol}: not comparable"
     if row["published_n"] == 0:
@@ -258,8 +291,9 @@ def aggregate_table(
             whole = len(names) == len(group.tasks) and len(match) > 0
             row["printed"] = match.iloc[0] if whole else np.nan
             row["difference"] = row["mean"] - row["published"]
-            started = version in set(group.points.version)
-            row["verdict"] = verdict(group.protocol, row, started)
+            points = group.points[group.points.version == version]
+            changed = (points.task.isin(names) & (points.changed != "")).any()
+            row["verdict"] = verdict(group.protocol, row, len(points) > 0, changed)
             rows.append(row)
     table = pd.DataFrame(rows)
     # A smaller optimality gap is the better one.
@@ -379,8 +413,9 @@ def summary_table(
       protocols: as in `make_groups`; None: the suite's own.
 
     Returns: version, task, frames, score, spread (std over seeds, n - 1), seeds,
-      random (the uniform random policy), published (at the nearest published
-      point of the same version's curve), published_frames, protocol.
+      random (the uniform random policy at the same action repeat), published (at the
+      nearest published point of the same version's curve), published_frames,
+      protocol.
       `attrs["footnote"]` says what the numbers are.
     """
     points = runs if isinstance(runs, pd.DataFrame) else scores.read_logdirs(runs)
@@ -389,7 +424,7 @@ def summary_table(
     protocols = suite_protocols() if protocols is None else protocols
     budget = budget or scores.own_budget(points)
     table = scores.summary(scores.budget_scores(points, budget), scores.CELL)
-    chance = scores.random_scores().set_index("task")["mean"]
+    chance = scores.random_scores().set_index(["task", "repeat"])["mean"]
     curves = scores.published_curves(early=budget <= 300_000)
     rows = []
     for row in table.itertuples():
@@ -400,6 +435,7 @@ def summary_table(
             & (curves.task == row.task)
         ]
         near = curve.iloc[(curve.frames - budget).abs().argsort()[:1]]
+        repeat = protocols[row.protocol].repeat(row.version, row.benchmark)
         rows.append(
             {
                 "version": row.version,
@@ -408,7 +444,7 @@ def summary_table(
                 "score": row.mean,
                 "spread": row.std,
                 "seeds": row.n,
-                "random": chance.get(row.task, np.nan),
+                "random": chance.get((row.task, repeat), np.nan),
                 "published": near["mean"].iloc[0] if len(near) else np.nan,
                 "published_frames": near.frames.iloc[0] if len(near) else 0,
                 "protocol": row.protocol,
@@ -422,6 +458,7 @@ def summary_table(
     result.attrs["footnote"] = " ".join(
         [
             *notes,
+            *departures(points),
             "The published runs used the paper's sizes and updates; where these differ "
             "from the protocol above, the two scores are not comparable.",
             "Published: mean over seeds at the nearest point of the published curve.",

@@ -32,6 +32,7 @@ from tests import fakes
 
 TOY = "--benchmark=toy --protocol=lite --version=v1"
 NEW = f"run.py train {TOY} --logdir=HOME/new"
+GYM = f"{NEW} --benchmark=gym --task="
 # The finished run, once more; no networks are compiled for its random decisions.
 RUN = f"run.py train {TOY} --logdir=HOME/run --steps=60 --envs=2"
 COMMANDS = {"run.py": run.main}
@@ -140,8 +141,10 @@ FLAGS = [
     (f"{NEW} --task=toi", r'task "toi" is not known: did you mean toy\?'),
     (f"{NEW} --task=walker_wlk", r"did you mean dmc_walker_walk or"),
     (f"{NEW} --task=", r'task "" is not known: there are gym_<id>'),
-    (f"{NEW} --task=gym_CartPol-v1", r"`CartPol` doesn't exist, did you mean gym_Car"),
-    (f"{NEW} --task=gym_none:Env-v0", r"No module named 'none'"),
+    (f"{GYM}gym_CartPol-v1", r"`CartPol` doesn't exist, did you mean gym_Car"),
+    (f"{GYM}gym_none:Env-v0", r"No module named 'none'"),
+    (f"{GYM}walker_walk", r"=walker_walk is no .*; add --benchmark=dmc_proprio or"),
+    (f"{NEW} --task=gym_CartPole-v1", r"is no task of .*; add --benchmark=gym\."),
     (f"{NEW} --camera=1", r"camera and fast_render are for dm_control tasks"),
     # Types.
     (f"{NEW} --steps=", r"--steps=: it must be a whole number"),
@@ -767,6 +770,7 @@ def test_saved_agents(spoil, pattern, home, capsys):
 
 def test_episodes_too_short_to_learn_from_are_said(tmp_path, capsys):
     command = f"train {TOY} --logdir={tmp_path} --repeat=10 --steps=2500"
+    command += " --log_every=1000"
     assert run.main(command.split()) == 0
     text = capsys.readouterr().out
     assert text.count("none of 20 episodes was long enough for a sequence of 24") == 1

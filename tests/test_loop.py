@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from dreamer_tf import checkpoint, logdir, logs, loop, replay
@@ -152,6 +153,17 @@ def test_evaluate(batch):
         assert episode.length in (3, 4, 5)
     assert sum(e.length for e in played) == sum(entry[0] == "step" for entry in tape)
     assert agent.tape[0] == ("policy", "eval") and agent.updates == 0
+
+
+def test_evaluation_does_not_change_what_is_learned(tmp_path):
+    trained = []
+    for every in (0, 10, 40):
+        path = tmp_path / str(every)
+        train(settings(path, eval_every=every))
+        table = pd.read_csv(path / "scores.csv")
+        assert (table.kind == "eval").any() == bool(every)
+        trained.append(table[table.kind == "train"].to_csv(index=False))
+    assert trained[0] == trained[1] == trained[2]
 
 
 def test_a_run_leaves_its_files(tmp_path):

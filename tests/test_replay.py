@@ -451,6 +451,11 @@ def test_settings_and_empty_buffers(make):
     assert len(buffer) == 0 and buffer.nbytes == 0
 
 
+def test_length_below_minlen():
+    with pytest.raises(UserError, match="length=4, received 5"):
+        sequences(length=4, minlen=5, maxlen=5)
+
+
 def test_maxlen_below_minlen():
     with pytest.raises(UserError, match="minlen=5, received 4"):
         sequences(minlen=5, maxlen=4)

@@ -75,6 +75,7 @@ def test_policy_update_and_report(shapes, actions, changes, tmp_path):
     for mode in ("train", "eval", "random"):
         action, state = agent.policy(obs, state, mode)
         assert action.shape == (2, agent.actions)
+        np.testing.assert_array_equal(state["action"], action)
         assert (np.abs(action) <= 1).all()
         if agent.discrete:
             np.testing.assert_allclose(np.sort(action)[:, -1], 1, rtol=1e-6)

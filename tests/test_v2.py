@@ -111,6 +111,7 @@ def test_policy_update_and_report(shapes, actions, changes, tmp_path):
     for mode in ("train", "eval", "random"):
         action, state = agent.policy(obs, state, mode)
         assert action.shape == (2, agent.actions)
+        np.testing.assert_array_equal(state["action"], action)
         assert (np.abs(action) <= 1).all()
         if agent.discrete:
             np.testing.assert_allclose(np.sort(action)[:, -1], 1, rtol=1e-6)
@@ -236,11 +237,12 @@ def test_schedule():
 
 
 def test_replay():
-    config = updated(v2.Config(), TINY | {"replay.prioritize_ends": True})
+    changes = {"replay.minlen": 3, "replay.maxlen": 4, "replay.prioritize_ends": True}
+    config = updated(v2.Config(), TINY | changes)
     made = v2.make_replay(config, 10**6, 0)
     assert isinstance(made, EpisodeSequences)
     assert (made.batch_size, made.length) == (2, 5)
-    assert (made.minlen, made.maxlen, made.capacity) == (50, 50, 2_000_000)
+    assert (made.minlen, made.maxlen, made.capacity) == (3, 4, 2_000_000)
     assert made.prioritize_ends
 
 

@@ -113,6 +113,7 @@ def test_policy_update_and_report(shapes, actions):
     for mode in ("train", "eval", "random"):
         action, state = agent.policy(obs, state, mode)
         assert action.shape == (2, agent.actions)
+        np.testing.assert_array_equal(state["action"], action)
         if agent.discrete:
             np.testing.assert_array_equal(action.sum(-1), 1)
     metrics, feedback = agent.update(batch)

@@ -19,6 +19,9 @@ class Note:
     def footnote(self, version: str, benchmark: str) -> str:
         return f"{self.text} for {version} on {benchmark}"
 
+    def repeat(self, version: str, benchmark: str) -> int:
+        return 2
+
 
 PROTOCOLS = {name: Note(f"settings of {name}") for name in ("lite", "arxiv_v2")}
 

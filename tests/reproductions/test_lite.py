@@ -30,7 +30,7 @@ def test_one_table_has_all_versions(reproduce, tmp_path):
     table = pd.read_csv(tmp_path / "table.csv").set_index("version")
     assert code == 0
     assert list(table.index) == VERSIONS
-    assert set(table.seeds) == {2} and table.random.round().eq(44).all()
+    assert set(table.seeds) == {2} and table.random.eq(72.55).all()  # repeat 4
     assert set(table.evaluated) == {0.5}  # mean of seeds 0 and 1
     for version in VERSIONS:
         runs = (tmp_path / "lite/dmc_proprio" / version).glob("*/*/scores.csv")

@@ -14,10 +14,10 @@ from tests.reproductions.conftest import flat, rows, write_version
 DATA = Path(__file__).parent / "data"
 
 
-def points(*tables, version="v3", task="walker_walk"):
+def points(*tables, version="v3", task="walker_walk", **more):
     table = pd.concat(tables)
-    table = table.assign(benchmark="dmc_proprio", protocol="arxiv_v2")
-    return table.assign(version=version, task=task)[scores.POINTS]
+    more = {"benchmark": "dmc_proprio", "protocol": "arxiv_v2", "changed": ""} | more
+    return table.assign(version=version, task=task, **more)[scores.POINTS]
 
 
 def score(*tables, budget=100_000, **kwargs):
@@ -54,6 +54,26 @@ def test_a_seed_outside_the_window_takes_its_last_point():
     first = rows([80_000, 90_000, 93_000], [1, 2, 3], seed=0)
     second = rows([99_000], [7], seed=1)
     assert score(first, second) == {0: 3, 1: 7}
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "budget", "low", "high"),
+    [
+        ("v1", "eval", 100_000, 5_000, 105_000),
+        ("v1", "eval", 250_000, 105_000, 205_000),
+        ("v2", "train", 100_000, 60_000, 90_000),
+        ("v2", "train", 500_000, 450_000, 480_000),
+    ],
+)
+def test_points_are_binned_as_the_published_ones(version, kind, budget, low, high):
+    """Means of (low, high], though an episode ends nearer to the budget."""
+    frames = np.arange(5_000, 600_000, 10_000)
+    run = rows(frames, frames / 1000, seed=0, kind=kind, mode=kind)
+    inside = frames[(frames > low) & (frames <= high)]
+    where = {"version": version, "benchmark": "dmc_vision", "protocol": "paper"}
+    assert score(run, budget=budget, **where) == {0: inside.mean() / 1000}
+    where["benchmark"] = "dmc_proprio"  # nothing was published
+    assert score(run, budget=budget, **where)[0] > inside.mean() / 1000
 
 
 def test_unfinished_runs_have_no_score():
@@ -135,6 +155,17 @@ def logdir(folder, **changes):
     table["seed"] = [8123, 9999]  # a run's own file has the seeds of the episodes
     table.to_csv(folder / "scores.csv", index=False)
     return folder
+
+
+def test_departures_from_the_protocol_are_noted(tmp_path):
+    kept = logdir(tmp_path / "kept", seed=0, repeat=4, task="reacher_easy", steps=9)
+    left = logdir(tmp_path / "left", seed=1, repeat=8)
+    config = json.loads((left / "config.json").read_text())
+    config["agent"] = {"train_ratio": 8, "dyn": {"deter": 64, "blocks": 8}}
+    (left / "config.json").write_text(json.dumps(config))
+    table = scores.read_logdirs([kept, left]).set_index("seed")
+    assert set(table.changed[0]) == {""}
+    assert set(table.changed[1]) == {"--repeat=8 --dyn.deter=64 --train_ratio=8"}
 
 
 def test_logdirs_are_found_at_any_depth(tmp_path):

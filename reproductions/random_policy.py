@@ -1,0 +1,58 @@
+"""Scores of uniformly random actions, the zero of every table.
+
+    python -m reproductions.random_policy [--episodes=100] [--workers=2]
+
+Writes results/published/random.csv: the DeepMind Control tasks at the action repeats of
+the protocols, on which such a policy's score depends, as it decides less often.
+"""
+
+import functools
+import itertools
+import multiprocessing
+import sys
+
+import numpy as np
+import pandas as pd
+from absl import app, flags
+
+from dreamer_tf import config as configs
+from dreamer_tf.checkpoint import write_atomic
+from dreamer_tf.envs import make_env
+from reproductions import scores, tasks
+
+REPEATS = (1, 2, 4)
+
+
+def play(cell: tuple[str, int], episodes: int) -> dict[str, object]:
+    """Statistics of the returns of `episodes` episodes of (task, action repeat)."""
+    task, repeat = cell
+    env = make_env(task, repeat=repeat)
+    returns = []
+    for number in range(episodes):
+        rng = np.random.default_rng([number, repeat])
+        record, total = env.reset(seed=number), 0.0
+        while not record["is_last"]:
+            action = rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)
+            record = env.step(action)
+            total += float(record["reward"])
+        returns.append(total)
+    env.close()
+    row: dict[str, object] = {"task": task, "repeat": repeat, "episodes": episodes}
+    found = pd.Series(returns)
+    return row | {k: found.agg(k) for k in ("mean", "std", "min", "max")}
+
+
+def main(argv: list[str]) -> int:
+    f = flags.FLAGS
+    cells = list(itertools.product(tasks.DMC_VISION, REPEATS))
+    with multiprocessing.get_context("spawn").Pool(f.workers) as pool:
+        rows = pool.map(functools.partial(play, episodes=f.episodes), cells, 1)
+    text = pd.DataFrame(rows).round(2).to_csv(index=False)
+    write_atomic(scores.PUBLISHED / "random.csv", text.encode())
+    return 0
+
+
+if __name__ == "__main__":
+    configs.define_number("episodes", 100, "per task and action repeat", 1)
+    configs.define_number("workers", 2, "processes", 1)
+    sys.exit(app.run(main, flags_parser=configs.parser("reproductions.random_policy")))
