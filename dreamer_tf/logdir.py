@@ -17,6 +17,7 @@ from dreamer_tf.checkpoint import write_atomic
 from dreamer_tf.errors import UserError, reason
 
 CONFIG, CHECKPOINTS, LOCK = "config.json", "checkpoints", "lock"
+EVALUATIONS = "evaluations.jsonl"  # how `run.py evaluate` was called, and the scores
 PACKAGES: tuple[str, ...] = (
     "tensorflow",
     "jax",

@@ -57,7 +57,6 @@ from dreamer_tf.replay import Episodes, bytes_per_record
 
 # Series of episodes, each with seeds of its own.
 TRAINING, EVALUATION, BY_HAND = range(3)
-EVALUATIONS = "evaluations.jsonl"
 
 # Errors of the operating system that tell of a disk, not of a mistake in the code.
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EFBIG}
@@ -417,7 +416,7 @@ def evaluate_run(
     protocol |= {"repeat": run.repeat, "scores": [row.score for row in rows]}
     try:
         append_scores(path, rows)
-        with open(path / EVALUATIONS, "a") as file:
+        with open(path / logdir.EVALUATIONS, "a") as file:
             file.write(json.dumps(protocol) + "\n")
     except OSError as error:
         raise UserError(

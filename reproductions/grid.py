@@ -5,6 +5,7 @@ any crash the same command goes on. `dmc_vision.py` and `dmc_proprio.py` are thi
 file with a benchmark's name.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import datetime
@@ -15,9 +16,10 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -313,6 +315,25 @@ def start(command: list[str], log: Path, more: Mapping[str, str]) -> subprocess.
 # --- Running ----------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM, by which batch systems end a job, acts as Ctrl-C does: runs save."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # once more stops at once
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only it may
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@sigterm_interrupts()
 def run(
     cells: Sequence[Cell],
     out: Path,

@@ -8,6 +8,7 @@ is not finished. At the end it plays ten evaluation episodes with every agent, p
 the table, and writes it to table.csv and table.md beside the runs, with an HTML page.
 """
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 from absl import app, flags
 
+from dreamer_tf import checkpoint, logdir
 from dreamer_tf import config as configs
 from dreamer_tf.errors import UserError
 from reproductions import grid, report, scores, tables, tasks
@@ -30,7 +32,8 @@ def define_flags() -> None:
     flags.DEFINE_list("versions", list(tasks.VERSIONS), "which Dreamers to train")
     flags.DEFINE_string("task", "cartpole_swingup", "DeepMind Control task")
     number = configs.define_number
-    number("steps", 25_000, "budget in environment frames", 1000)
+    # Four environments of DreamerV3 end their first episodes at 4,000 frames.
+    number("steps", 25_000, "budget in environment frames", 4000)
     number("seeds", 1, "runs per version, seeds 0, 1, ...", 1)
     number("workers", 2, "runs at a time, which share the cores", 1)
     flags.DEFINE_string("out", "logs/reproduce", "directory of runs and table")
@@ -54,10 +57,18 @@ def evaluate(cell: grid.Cell, out: Path) -> list[float]:
 
 
 def evaluated(path: Path) -> list[float]:
-    """Scores of the evaluation after training, empty if it was not made."""
-    table = pd.read_csv(path / "scores.csv")
-    last = table[(table.kind == "eval_cmd") & (table.frames == table.frames.max())]
-    return last.score.tolist()
+    """Scores of the evaluation after training, empty if it was not made.
+
+    Others that were made by hand do not count.
+    """
+    file = path / logdir.EVALUATIONS
+    lines = file.read_text().splitlines() if file.exists() else []
+    frames = checkpoint.saved_frames(path / logdir.CHECKPOINTS)
+    ours = {"frames": frames, "mode": "eval", "episodes": EPISODES, "seed": 0}
+    for row in map(json.loads, lines):
+        if row.items() >= ours.items():
+            return row["scores"]
+    return []
 
 
 def comparison(cells: Sequence[grid.Cell], out: Path, steps: int) -> pd.DataFrame:

@@ -424,6 +424,9 @@ def summary_table(
     protocols = suite_protocols() if protocols is None else protocols
     budget = budget or scores.own_budget(points)
     table = scores.summary(scores.budget_scores(points, budget), scores.CELL)
+    # Also those without a score, as no episode of theirs ended late enough.
+    table = points[scores.CELL].drop_duplicates().merge(table, "left", scores.CELL)
+    table["n"] = table.n.fillna(0).astype(int)
     chance = scores.random_scores().set_index(["task", "repeat"])["mean"]
     curves = scores.published_curves(early=budget <= 300_000)
     rows = []
@@ -464,6 +467,10 @@ def summary_table(
             "Published: mean over seeds at the nearest point of the published curve.",
         ]
     )
+    if result.score.isna().any():
+        result.attrs["footnote"] += (
+            f" No score: no episode ended within the last 10% of {budget:,} frames."
+        )
     return result
 
 

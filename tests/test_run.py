@@ -8,7 +8,7 @@ import types
 import pytest
 
 import run
-from dreamer_tf import loop
+from dreamer_tf import logdir, loop
 from dreamer_tf.config import RunConfig
 from dreamer_tf.errors import UserError
 from tests import fakes
@@ -57,7 +57,7 @@ def test_train_then_evaluate(tmp_path, capsys):
     assert "Continuing" in capsys.readouterr().out
 
     assert run.main(["evaluate", f"--logdir={tmp_path}", "--episodes=4"]) == 0
-    (line,) = (tmp_path / loop.EVALUATIONS).read_text().splitlines()
+    (line,) = (tmp_path / logdir.EVALUATIONS).read_text().splitlines()
     how = json.loads(line)
     assert len(how.pop("scores")) == 4 and how.pop("frames") > 0
     assert how == {"mode": "eval", "episodes": 4, "seed": 0, "repeat": 1}

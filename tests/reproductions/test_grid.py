@@ -267,7 +267,8 @@ def test_killed_and_started_again(tmp_path, finished):
     assert results(tmp_path) == results(finished[0])
 
 
-def test_interrupting_stops_the_children(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_stops_the_children(tmp_path, number):
     launcher = subprocess.Popen(
         driver(tmp_path, "--pause=1"),
         stderr=subprocess.PIPE,
@@ -275,7 +276,7 @@ def test_interrupting_stops_the_children(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_for(lambda: len(pids(tmp_path)) == 2)
-    launcher.send_signal(signal.SIGINT)
+    launcher.send_signal(number)
     assert b"KeyboardInterrupt" in launcher.communicate(timeout=20)[1]
     assert not any(map(alive, pids(tmp_path)))
 

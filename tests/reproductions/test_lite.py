@@ -1,11 +1,12 @@
 """What `make reproduce` does around its runs, with a stand-in for them."""
 
 import functools
+import json
 
 import pandas as pd
 import pytest
 
-from reproductions import grid, lite
+from reproductions import grid, lite, tables
 from tests.reproductions import standin
 
 VERSIONS = ["v1", "v2", "v3"]
@@ -48,3 +49,30 @@ def test_a_failed_run_is_named(reproduce, tmp_path):
     assert code == 1
     assert "v2 cartpole_swingup 1: " in printed.err
     assert not (tmp_path / "table.csv").exists()
+
+
+def test_only_its_own_evaluation_counts(reproduce, tmp_path):
+    """Not those that were made by hand, or before the run was continued."""
+    reproduce()
+    path = tmp_path / "lite/dmc_proprio/v3/cartpole_swingup/0"
+    own = {"frames": 4000, "mode": "eval", "episodes": 10, "seed": 0, "repeat": 4}
+    others = [{"mode": "random"}, {"episodes": 3}, {"seed": 1}, {"frames": 2000}]
+    rows = [own | other | {"scores": [1.0]} for other in others]
+    file = path / "evaluations.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert lite.evaluated(path) == []
+    with open(file, "a") as opened:
+        opened.write(json.dumps(own | {"scores": [7.0, 8.0]}) + "\n")
+    assert lite.evaluated(path) == [7.0, 8.0]
+
+
+def test_a_run_without_a_score_has_its_row(tmp_path):
+    """Episodes end at 4,000 and 8,000 frames, too early for 10,000."""
+    points = {"benchmark": "dmc_proprio", "protocol": "lite", "task": "walker_walk"}
+    points |= {"seed": 0, "kind": "train", "changed": "", "score": 5.0}
+    frames = {"v2": [4000, 8000, 9600], "v3": [3200, 7200]}
+    rows = [points | {"version": v, "frames": f} for v in frames for f in frames[v]]
+    table = tables.summary_table(pd.DataFrame(rows), 10_000)
+    assert table.version.tolist() == ["v2", "v3"]
+    assert table.score.fillna(-1).tolist() == [5, -1] and table.seeds.tolist() == [1, 0]
+    assert "No score: no episode ended within" in table.attrs["footnote"]
