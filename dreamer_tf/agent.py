@@ -149,7 +149,7 @@ class Agent(abc.ABC):
 
     version: ClassVar[str]
     latents: ClassVar[tuple[str, ...]] = ()  # of the state, stored in replay
-    losses: ClassVar[tuple[str, ...]] = ()  # beside those of the observations
+    losses: ClassVar[tuple[str, ...]] = ()  # besides those of the observations
     batch_name: ClassVar[str] = "batch_size"  # where the config says it
     dyn: Any  # the RSSM cell
 

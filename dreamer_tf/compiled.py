@@ -32,7 +32,7 @@ DESCRIPTION = ".stablehlo"
 ROOM = 500e6  # bytes that have to be free; a program takes about 14 MB
 LIMIT = 1e9  # bytes that all programs may take; every start reads them, see `check`
 
-# What a program is compiled for, beside processor and packages.
+# What a program is compiled for, besides processor and packages.
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 SETTINGS = (*THREADS, "XLA_FLAGS")
 PACKAGES = ("tensorflow", "tensorflow-probability", "tfp-nightly", "jaxlib", "keras")

@@ -2,7 +2,8 @@
 
 Each takes its noise as an argument of `sample`: all randomness of an update is
 drawn beforehand, so a step is a deterministic function of its inputs.
-`sample(None)` is the mode, with the same gradient as a sample.
+`sample(None)` is the mode, with the same gradient as a sample (of `TanhNormal` it is
+the tanh of the mean).
 """
 
 import math
@@ -272,7 +273,7 @@ class Bernoulli:
 
 
 class TwoHot:
-    """Categorical over exponentially spaced bins (DreamerV3, Eqs. 8 to 10).
+    """Categorical over exponentially spaced bins (DreamerV3, Eqs. 10 and 11).
 
     Args:
       logits: `[..., N]`.

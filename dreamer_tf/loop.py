@@ -651,7 +651,7 @@ class Trainer:
             )
 
     def _film_if_due(self) -> None:
-        """Shows what the model predicts; not a draw of the training changes."""
+        """Shows what the model predicts, with noise that training does not draw from."""
         frames, every = self.progress.frames, self.run.video_every
         if not every or frames // every == self.filmed // every:
             return

@@ -69,7 +69,7 @@ class BlockLinear(layers.Layer):
     Args:
       units: outputs; block `k` of `blocks` writes the k-th part of them.
       blocks: number of blocks.
-      shared: how many further inputs every block sees, beside its own part.
+      shared: how many further inputs every block sees, besides its own part.
       outscale: factor of the initial kernel.
 
     Input `[..., D]` (split evenly over blocks) and, if `shared`, `[..., shared]`;
@@ -288,8 +288,8 @@ def known_product(value, x, kernel):
     def grad(*args, upstream=None):
         (upstream,) = args if upstream is None else (upstream,)
         x2, up2 = (ops.reshape(y, (-1, y.shape[-1])) for y in (x, upstream))
-        # The narrower factor transposed takes two thirds of the time. The first axis
-        # keeps XLA from turning it round.
+        # Transposing the narrower factor takes two thirds of the time on a CPU; the
+        # further axis keeps XLA from undoing it.
         turned = ops.matmul(ops.transpose(up2), x2)[None]
         kernel_grad = ops.transpose(turned, (0, 2, 1))[0]
         return ops.zeros_like(value), ops.zeros_like(x), kernel_grad

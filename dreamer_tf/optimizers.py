@@ -30,12 +30,14 @@ def zeros_like(variable):
 class LaProp:
     """LaProp with adaptive gradient clipping and warm-up (V3, official `opt.py`).
 
-    Per tensor, with t = 1, 2, … the number of the update:
+    LaProp: arXiv 2002.04839. Clipping: arXiv 2102.06171, but by a tensor's norm instead
+    of a unit's. Per tensor, with t = 1, 2, … the number of the update:
       g  ← g / max(1, ‖g‖ / (agc · max(1e-3, ‖θ‖)))      clip by the tensor's own norm
       ν  ← β₂ ν + (1 - β₂) g²
       μ  ← β₁ μ + (1 - β₁) g / (√(ν / (1 - β₂ᵗ)) + ε)     normalise, then average
-      θ  ← θ - lr_t μ / (1 - β₁ᵗ),   lr_t = lr · min(1, (t - 1) / warmup)
-    so the first update only fills the moments.
+      θ  ← θ - lr_t (μ / (1 - β₁ᵗ) + wd θ)               wd of kernels only
+    with lr_t = lr · min(1, (t - 1) / warmup), so the first update only fills the
+    moments.
 
     Args:
       params: path -> variable to optimise.

@@ -118,7 +118,7 @@ _RUN: dict[tuple, dict[str, Any]] = {
     },
     ("v2", "dmc_proprio", "paper"): {"steps": 500_000},
     ("v2", "lite"): {"repeat": 4, "steps": 50_000},
-    # Nature 2025, as in the official configs.yaml: spec of budgets in its Methods.
+    # Nature 2025, as in the official configs.yaml: budgets as in its Methods.
     ("v3", "nature"): {"repeat": 1, "envs": 16, "steps": 1_000_000},
     # arXiv v2 (2024), the published score files.
     ("v3", "arxiv_v2"): {"repeat": 2, "envs": 16, "steps": 1_000_000},
@@ -138,8 +138,8 @@ _RUN: dict[tuple, dict[str, Any]] = {
     ("v3", "toy_vision", "lite"): _SHORT_TOY | {"size": 8},
 }
 
-# For `lite`. Vectors hold fewer nats than the free ones, with which nothing would
-# train the prior: there the KL counts from the first nat on, but for less.
+# For `lite`. A vector holds less information than the free nats, with which the KL
+# would never count and nothing train the prior: so none are free, and its scale is small.
 _V1_VECTORS = {"free_nats": 0.0, "kl_scale": 0.02}
 _V2_VECTORS = {"kl.free": 0.0, "loss_scales.kl": 0.02}
 # Learned within a minute, of which XLA takes the half, or none where it knows the

@@ -4,7 +4,8 @@ Rows lie per stream (one environment's records, episodes back to back) in chunks
 of contiguous numpy arrays, so a window is read with one or two slice copies per
 entry. Three rules choose what is read:
 
-- `Windows` (DreamerV3): windows across episodes, the newest first, then uniform.
+- `Windows` (DreamerV3): windows across episodes: each new one once, in the order in
+  which they came, the others uniformly.
 - `EpisodeChunks` (DreamerV1): chunks inside whole episodes.
 - `EpisodeSequences` (DreamerV2): sequences inside whole episodes.
 
@@ -852,8 +853,8 @@ class EpisodeChunks(Episodes):
 class EpisodeSequences(Episodes):
     """DreamerV2: sequences by `draw_sequence`, put together to `length` rows.
 
-    With minlen = maxlen = length, as in both papers' settings, each batch entry is
-    one sequence. Otherwise sequences follow one another, each with its `is_first`,
+    With minlen = maxlen = length, as in the official configurations, each batch entry
+    is one sequence. Otherwise sequences follow one another, each with its `is_first`,
     until the entry is full. The last one is cut; the official loader continues it
     in the next chunk, which another batch entry, with another state, may get.
 
@@ -961,8 +962,8 @@ def draw_sequence(
 
     Args:
       lengths: rows of each episode, at least `minlen` everywhere.
-      minlen, maxlen: the length is drawn between up to minlen - 1 below the longest
-        possible and that, but not below minlen; maxlen 0 means no limit.
+      minlen, maxlen: the length is the longest possible, an episode or maxlen (0: no
+        limit), less a random number below minlen; but at least minlen.
       prioritize_ends: gives the last start the weight of minlen + 1 others.
 
     Returns:

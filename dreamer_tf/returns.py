@@ -54,7 +54,7 @@ def lambda_return(reward, value, discount, bootstrap, lambda_):
 
 
 def lambda_return_v3(last, term, reward, boot, disc, lambda_):
-    """λ-return in the indexing of DreamerV3 (`lambda_return` of the official agent).
+    """λ-return in the indexing of DreamerV3 (Eq. 5, official `lambda_return`).
 
     Reward and continuation belong to the state that is *arrived at*:
     `R_t = r_{t+1} + γ_{t+1} ((1 - λ_{t+1}) b_{t+1} + λ_{t+1} R_{t+1})` with
@@ -92,7 +92,7 @@ def twohot_bins(bins: int):
 
 
 def twohot(x, bins):
-    """Distribution over `bins` whose mean is `x` (DreamerV3, Eq. 8).
+    """Distribution over `bins` whose mean is `x` (DreamerV3, in Eq. 11).
 
     Args:
       x: `[...]`, in the space of the bins; beyond the ends the end bin is used.

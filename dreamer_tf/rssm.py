@@ -2,11 +2,13 @@
 
 A cell (`v1.RSSM`, `v2.RSSM`, `v3.RSSM`) offers
   `initial(batch_size)`: the zero state, a dictionary of `[B, ...]`;
-  `observing(embed, action, is_first)`: `(inputs, step)`, where `inputs` are
+  `observing(tokens, action, is_first)`: `(inputs, step)`, where `inputs` are
     everything that can be computed for all steps at once, `[B, T, ...]`, and
     `step(state, input, noise) -> (state, outputs)` is one filtering step;
   `imagining(start)`: `(state, step)`, where `state` is the start, perhaps with more
     in it, and `step(state, action, noise) -> state` is one step of the prior.
+What does not depend on the recurrent state (actions, tokens) is projected for all steps
+before a scan: hence methods of cells that return two functions, one for before.
 """
 
 import keras
@@ -15,13 +17,13 @@ from keras import ops
 from dreamer_tf import engine
 
 
-def observe(cell, state, embed, action, is_first, noise=None):
+def observe(cell, state, tokens, action, is_first, noise=None):
     """Filters a batch of sequences: posterior states for every step.
 
     Args:
       cell: the RSSM.
       state: state before the first step, `[B, ...]`.
-      embed: encoded observations, `[B, T, E]`.
+      tokens: encoded observations, `[B, T, E]`.
       action: actions that led to them, `[B, T, A]`.
       is_first: `[B, T]`; where true, state and action are reset first.
       noise: of the latents, `[B, T, ...]`; None takes their mode.
@@ -29,13 +31,13 @@ def observe(cell, state, embed, action, is_first, noise=None):
     Returns:
       The last state, and the cell's outputs as `[B, T, ...]`.
     """
-    inputs, step = cell.observing(embed, action, is_first)
+    inputs, step = cell.observing(tokens, action, is_first)
     xs = {"inputs": inputs} if noise is None else {"inputs": inputs, "noise": noise}
     state, outputs = engine.scan(
         lambda state, x: step(state, x["inputs"], x.get("noise")),
         state,
         keras.tree.map_structure(swap, xs),
-        embed.shape[1],
+        tokens.shape[1],
     )
     return state, keras.tree.map_structure(swap, outputs)
 

@@ -2,7 +2,8 @@
 
 Hafner, Lillicrap, Ba, Norouzi: arXiv 1912.01603 v3 (ICLR 2020).
 Equations are numbered as in the paper; "official" is github.com/danijar/dreamer
-at commit 56d4d44, whose names this file keeps. Vector observations are our own
+at commit 56d4d44, whose names settings and weights
+keep; attributes are named as in `v3.py`. Vector observations are our own
 extension, with the encoder and decoder that DreamerV2 has for them.
 """
 
@@ -62,7 +63,7 @@ class Config:
     # leaves out
     include_end: bool = True
     prefill: int = 5000  # random frames before the first update
-    pretrain: int = 100  # updates before the policy acts, beside the first one
+    pretrain: int = 100  # updates before the policy acts, besides the first one
     train_every: int = 1000  # frames between updates
     train_steps: int = 100  # updates each time
     clip_rewards: Literal["none", "tanh"] = "none"  # transformation of rewards
@@ -106,7 +107,9 @@ class Config:
 
 
 class RSSM(layers.Layer):
-    """Recurrent state-space model with Gaussian latents (Eq. 4, PlaNet).
+    """Recurrent state-space model with Gaussian latents (Eq. 1).
+
+    The cell is that of PlaNet (arXiv 1811.04551).
 
     State: `deter [B, D]` and `stoch [B, S]`.
 
@@ -331,7 +334,7 @@ class DreamerV1(Agent):
         div = ops.maximum(ops.mean(engine.whole_batch(kl)), c.free_nats)
         total = c.kl_scale * div + sum(losses.values())
         extra = {
-            "embed": tokens,
+            "tokens": tokens,
             "feat": feat,
             "prior_mean": prior.mean,
             "prior_std": prior.std,

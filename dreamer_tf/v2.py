@@ -2,7 +2,8 @@
 
 Hafner, Lillicrap, Norouzi, Ba: arXiv 2010.02193 v4 (ICLR 2021).
 Equations are numbered as in the paper; "official" is
-github.com/danijar/dreamerv2 at commit 07d906e, whose names this file keeps.
+github.com/danijar/dreamerv2 at commit 07d906e, whose names settings and weights keep;
+attributes are named as in `v3.py`.
 """
 
 import re
@@ -129,8 +130,8 @@ class Replay:
     """The replay buffer."""
 
     capacity: int = 2_000_000  # steps kept
-    minlen: int = 50  # shorter sequences are not drawn
-    maxlen: int = 50  # longer ones neither; 0: no limit
+    minlen: int = 50  # length of the shortest sequence that is drawn
+    maxlen: int = 50  # length of the longest; 0: no limit
     prioritize_ends: bool = False  # draw ends of episodes more often
 
 
@@ -165,7 +166,7 @@ class Config:
     # code drops
     every_rank: bool = False
     prefill: int = 1000  # random decisions before the first update
-    pretrain: int = 100  # updates before the policy acts, beside the first one
+    pretrain: int = 100  # updates before the policy acts, besides the first one
     train_every: int = 5  # decisions between updates
     train_steps: int = 1  # updates each time
     clip_rewards: Literal["identity", "tanh", "sign"] = "identity"  # seen rewards
@@ -401,6 +402,9 @@ def kl_loss(post, prior, config: Kl):
     return mix * clipped(value) + (1 - mix) * clipped(kl(sg(lhs), rhs)), value
 
 
+# --------------------------------------------------------- scale of rewards --
+
+
 class RewardScale:
     """Moving mean magnitude of rewards (official `StreamNorm`).
 
@@ -573,7 +577,7 @@ class DreamerV2(Agent):
         scales = vars(c.loss_scales)
         total = sum(scales.get(k, 1.0) * v for k, v in losses.items())
         extra = {
-            "embed": tokens,
+            "tokens": tokens,
             "feat": feat,
             "prior_logit": prior_logit,
             "kl": kl,
@@ -649,6 +653,7 @@ class DreamerV2(Agent):
         normed, mag = self.rewnorm(reward)
         if c.pred_discount:
             discount = self.continues(feat).mean
+            # The starts were observed: whether they are an end is known.
             first = c.discount * (1 - ops.cast(is_terminal, "float32"))
             discount = ops.concatenate([first[None], discount[1:]], 0)
         else:
@@ -661,9 +666,10 @@ class DreamerV2(Agent):
         target = lambda_return(
             normed[:-1], value[:-1], discount[:-1], value[-1], c.discount_lambda
         )
-        # Eq. 6. The action chosen in state h leads to h + 1, so it gets the credit
-        # for V_{h+1}; the last state is the bootstrap, and the action chosen in the
-        # one before it leads to nothing else.
+        # Eq. 6. A reward belongs to the state in which it is predicted, so the action
+        # chosen in state h is credited with V_{h+1}; the last one, which leads to the
+        # bootstrap only, is left out. The baseline is the slow critic's v_h, which
+        # unlike V_{h+1} also predicts r_h (official `actor_loss`; the paper has v_ξ).
         policy = self.action_dist({k: v[:-1] for k, v in outs.items()})
         entropy = policy.entropy()
         objective = target[1:]

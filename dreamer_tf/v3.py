@@ -2,7 +2,8 @@
 
 Hafner, Pasukonis, Ba, Lillicrap: arXiv 2301.04104, Nature 640:647 (2025).
 Equations are numbered as in arXiv v2; "official" is github.com/danijar/dreamerv3
-at commit e3f0224, whose names this file keeps.
+at commit e3f0224, whose names settings and weights keep,
+without `agent.` and `rssm.`.
 """
 
 from dataclasses import dataclass, field, replace
@@ -462,8 +463,21 @@ class RSSM(layers.Layer):
 # -------------------------------------------------------------- world model --
 
 
+def kl_loss(post, prior, free):
+    """KL per step with free nats, `[...]` (Eq. 3; official `RSSM.loss`).
+
+    Args:
+      post, prior: distributions of the latent's variables, `[..., S]`.
+      free: nats of all variables together that cost nothing.
+    """
+    return ops.maximum(ops.sum(post.kl(prior), -1), free)
+
+
+# --------------------------------------------------------- scale of returns --
+
+
 class ReturnNorm:
-    """Moving 5th and 95th percentile of returns (Eq. 12, official `utils.Normalize`).
+    """Moving 5th and 95th percentile of returns (Eq. 7, official `utils.Normalize`).
 
     Args:
       config: `RetNorm`.
@@ -546,7 +560,7 @@ class DreamerV3(Agent):
         return self.enc(obs)
 
     def world_model(self, batch, carry, noise):
-        """Losses of the world model (Eqs. 3 to 5).
+        """Losses of the world model (Eq. 3).
 
         Args:
           batch: entries `[B, T, ...]`.
@@ -566,16 +580,13 @@ class DreamerV3(Agent):
         prior_logit = self.dyn.prior(post["deter"])
         feat = self.dyn.feat(post)
 
-        # Eq. 5: free nats on the KL summed over the latent variables.
-        def kl(post_logit, prior_logit):
-            kl = self.dyn.dist(post_logit).kl(self.dyn.dist(prior_logit))
-            return ops.maximum(ops.sum(kl, -1), c.dyn.free_nats)
-
+        # Eq. 3: the prior learns from the posterior, and less so the reverse.
+        dist, logit, free = self.dyn.dist, post["logit"], c.dyn.free_nats
         losses = {
-            "dyn": kl(sg(post["logit"]), prior_logit),
-            "rep": kl(post["logit"], sg(prior_logit)),
+            "dyn": kl_loss(dist(sg(logit)), dist(prior_logit), free),
+            "rep": kl_loss(dist(logit), dist(sg(prior_logit)), free),
         }
-        # Eq. 4: predictions of observations, reward and continuation.
+        # Eq. 3: predictions of observations, reward and continuation.
         for key, prediction in self.dec(post["deter"], post["stoch"]).items():
             prediction = ops.cast(prediction, "float32")
             target = ops.cast(obs[key], "float32")
@@ -585,7 +596,7 @@ class DreamerV3(Agent):
         rew = TwoHot(self.rew(feat if c.reward_grad else sg(feat))["logits"])
         losses["rew"] = -rew.log_prob(batch["reward"])
         goes_on = 1 - ops.cast(batch["is_terminal"], "float32")
-        if c.contdisc:
+        if c.contdisc:  # the head learns γ c, see `behaviour`
             goes_on = goes_on * (1 - 1 / c.horizon)
         losses["con"] = -self.continues(feat).log_prob(goes_on)
         extra = {
@@ -625,13 +636,12 @@ class DreamerV3(Agent):
           `action` chosen there, and what the `first` layers of all heads make of feat:
           step by step, while it lies in the cache.
         """
-        heads = nets.Together((self.pol, self.val, self.rew, self.con, self.slowval))
         actor = nets.Together([self.pol])
 
         def policy(state, noise):
             feat = self.dyn.feat(state)
-            first = heads.first(feat)
-            (out,) = actor.rest(first[:, : self.pol.units])
+            first = self.heads.first(feat)
+            (out,) = actor.rest(first[:, : self.pol.units])  # the first of the heads
             action = self.action_dist(out).sample(noise)
             return {"feat": feat, "first": first, "action": action}
 
@@ -641,40 +651,43 @@ class DreamerV3(Agent):
         return keras.tree.map_structure(sg, out)
 
     def behaviour(self, feat, first, action):
-        """Losses of actor and critic on imagined states (Eqs. 7, 10 to 12).
+        """Losses of actor and critic on imagined states (Eqs. 5 to 7).
 
         Args:
           feat, first, action: see `imagination`; without gradient.
 
         Returns:
-          Losses `{name: [H, N]}`, return statistics and intermediate values.
+          Losses `{name: [H, N]}`; return statistics; metrics; intermediate values.
         """
         c = self.config
-        # The heads that are trained here, and those that are not.
-        trained = nets.Together((self.pol, self.val))
-        others = nets.Together((self.rew, self.con, self.slowval))
-        known, rest = ops.split(first, [self.pol.units + self.val.units], -1)
-        pol, val = trained.rest(trained.known_first(feat, known))
-        rew, con, slow = others.rest(rest)
+        pol, val, rew, con, slow = self.outputs(feat, first)
         value, policy = TwoHot(val["logits"]), self.action_dist(pol)
         rew, slow = (TwoHot(out["logits"]).mean for out in (rew, slow))
         con = Bernoulli(con["logit"][..., 0]).mean
         baseline = slow if c.imag_loss.slowtar else value.mean
         rew, con, slow, baseline = map(sg, (rew, con, slow, baseline))
+        # With contdisc the continuation has γ in it already. The product begins with
+        # the start state's own prediction (official `imag_loss`).
         disc = 1.0 if c.contdisc else 1 - 1 / c.horizon
         weight = ops.cumprod(disc * con, 0) / disc
-        # Eq. 7: λ-returns.
+        # Eq. 5: λ-returns.
         ret = lambda_return_v3(
-            ops.zeros_like(con), 1 - con, rew, baseline, disc, c.imag_loss.lam
+            last=ops.zeros_like(con),
+            term=1 - con,
+            reward=rew,
+            boot=baseline,
+            disc=disc,
+            lambda_=c.imag_loss.lam,
         )
-        # Eqs. 11, 12: reinforce with returns scaled by their 5-95% range.
+        # Eqs. 6, 7: reinforce with returns scaled by their 5-95% range. The paper sums
+        # over time, the code takes means.
         stats = self.retnorm.stats(engine.whole_batch(ret))
         advantage = (ret - baseline[:-1]) / stats["scale"]
         entropy = policy.entropy()[:-1]
         score = policy.log_prob(action)[:-1] * advantage
         losses = {
             "policy": -weight[:-1] * (score + c.imag_loss.actent * entropy),
-            # Eq. 10, and the regulariser towards the slow critic.
+            # Eq. 5, and the regulariser towards the slow critic.
             "value": self.critic_loss(value, ret, slow, c.imag_loss.slowreg)
             * weight[:-1],
         }
@@ -700,6 +713,19 @@ class DreamerV3(Agent):
         extra = {"rew": rew, "con": con, "val": value.mean, "slowval": slow}
         extra |= {"ret": ret, "policy": policy.parameters}
         return losses, stats, metrics, extra
+
+    @property
+    def heads(self):
+        """All heads of a model state, the actor first, then the critic."""
+        return nets.Together((self.pol, self.val, self.rew, self.con, self.slowval))
+
+    def outputs(self, feat, first):
+        """Outputs of the `heads`, whose first layers are known from imagination."""
+        # Those that are trained in imagination, and those that are not.
+        trained = nets.Together((self.pol, self.val))
+        others = nets.Together((self.rew, self.con, self.slowval))
+        known, rest = ops.split(first, [self.pol.units + self.val.units], -1)
+        return (*trained.rest(trained.known_first(feat, known)), *others.rest(rest))
 
     def critic_loss(self, value, ret, slow, slowreg):
         """Cross-entropy to returns and to the slow critic's prediction, `[T, N]`.
@@ -730,15 +756,22 @@ class DreamerV3(Agent):
         last, term = (ops.cast(batch[k], "float32") for k in ("is_last", "is_terminal"))
         value = TwoHot(self.val(feat if c.repval_grad else sg(feat))["logits"])
         slow = sg(TwoHot(self.slowval(feat)["logits"]).mean)
-        disc = 1 - 1 / c.horizon
-        ret = lambda_return_v3(last, term, batch["reward"], boot, disc, c.repl_loss.lam)
+        ret = lambda_return_v3(
+            last=last,
+            term=term,
+            reward=batch["reward"],
+            boot=boot,
+            disc=1 - 1 / c.horizon,  # flags have no γ in them
+            lambda_=c.repl_loss.lam,
+        )
         loss = self.critic_loss(value, ret, slow, c.repl_loss.slowreg)
+        # After an episode's last row comes the first one of another.
         return (1 - last[:-1]) * loss, {"val": value.mean, "boot": boot, "ret": ret}
 
     # ------------------------------------------------------------- update --
 
     def loss(self, batch, carry, noise):
-        """All losses of one batch, as one scalar (Eq. 3 and Eqs. 10, 11).
+        """All losses of one batch, as one scalar (Eq. 2, and Eqs. 5 and 6).
 
         Args:
           batch: entries `[B, T, ...]`; carry: state before the first step.
@@ -815,7 +848,7 @@ class DreamerV3(Agent):
         }
 
     def gradients(self, noise, batch, carry=None):
-        """What `loss` returns beside the scalar, and its gradients by path."""
+        """What `loss` returns but for the scalar, and its gradients by path."""
         context, rows = self.split_context(batch)
         carry = context if carry is None else carry
         (_, out), grads = engine.value_and_grad(
@@ -831,16 +864,19 @@ class DreamerV3(Agent):
         """Takes the step that `gradients` has prepared."""
         c = self.config
         metrics = out["metrics"] | self.opt.apply(list(grads.values()))
-        # The slow critic follows after the step (official `utils.SlowModel`).
-        rate = ops.where(
-            (self.opt.count - 1) % c.slowvalue.every == 0, c.slowvalue.rate, 0.0
-        )
-        for slow, fast in zip(self.slowval.variables, self.val.variables):
-            slow.assign(rate * fast + (1 - rate) * slow)
+        self.update_slow_value()
         self.retnorm.assign(out["stats"])
         metrics |= {f"retnorm/{k}": out["stats"][k] for k in ("lo", "hi")}
+        # To replay, from which `split_context` takes them when the row is drawn again.
         feedback = {k: out["post"][k] for k in self.latents}
         return metrics, feedback if c.replay_context else {}
+
+    def update_slow_value(self):
+        """The slow critic follows after the step (official `utils.SlowModel`)."""
+        c = self.config.slowvalue
+        rate = ops.where((self.opt.count - 1) % c.every == 0, c.rate, 0.0)
+        for slow, fast in zip(self.slowval.variables, self.val.variables):
+            slow.assign(rate * fast + (1 - rate) * slow)
 
     # ------------------------------------------------------------- policy --
 

@@ -116,7 +116,7 @@ def make_groups(
 def rules(
     points: pd.DataFrame, protocol: str, versions: Sequence[str]
 ) -> tuple[str, ...]:
-    """What stands under a table beside the protocol itself."""
+    """What stands under a table besides the protocol itself."""
     notes = []
     words = {"train": "training", "eval": "evaluation"}
     if protocol != scores.OUTSIDE:

@@ -347,7 +347,7 @@ def scan(f: Callable, init: Any, xs: Any, length: int, first: Any = None) -> tup
     y_spec = spec.structured_outputs[1]
     weights = [(v, tf.convert_to_tensor(v.value)) for v in reads.variables.values()]
     # Stacks, not slices or arrays: the gradient of a pop is a push and the other way
-    # round, where those of others write whole arrays at every step.
+    # round; of a slice it would be a whole array, at every step.
     raw = tf.raw_ops
     flat_xs, flat_ys = nest.flatten(xs), nest.flatten(y_spec)
     inputs = [
