@@ -651,7 +651,7 @@ class Trainer:
             )
 
     def _film_if_due(self) -> None:
-        """Shows what the model predicts, with noise that training does not draw from."""
+        """Shows what the model predicts, with noise of its own."""
         frames, every = self.progress.frames, self.run.video_every
         if not every or frames // every == self.filmed // every:
             return

@@ -139,7 +139,7 @@ _RUN: dict[tuple, dict[str, Any]] = {
 }
 
 # For `lite`. A vector holds less information than the free nats, with which the KL
-# would never count and nothing train the prior: so none are free, and its scale is small.
+# would never count and nothing train the prior: so none are free, its scale is small.
 _V1_VECTORS = {"free_nats": 0.0, "kl_scale": 0.02}
 _V2_VECTORS = {"kl.free": 0.0, "loss_scales.kl": 0.02}
 # Learned within a minute, of which XLA takes the half, or none where it knows the

@@ -334,7 +334,7 @@ class DreamerV1(Agent):
         div = ops.maximum(ops.mean(engine.whole_batch(kl)), c.free_nats)
         total = c.kl_scale * div + sum(losses.values())
         extra = {
-            "tokens": tokens,
+            "embed": tokens,
             "feat": feat,
             "prior_mean": prior.mean,
             "prior_std": prior.std,

@@ -577,7 +577,7 @@ class DreamerV2(Agent):
         scales = vars(c.loss_scales)
         total = sum(scales.get(k, 1.0) * v for k, v in losses.items())
         extra = {
-            "tokens": tokens,
+            "embed": tokens,
             "feat": feat,
             "prior_logit": prior_logit,
             "kl": kl,

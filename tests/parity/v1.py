@@ -310,7 +310,7 @@ def networks(rows, get, run):
     encoder = nets.StridedEncoder(images, {}, **options, convs=names[:4], name="encode")
     built(encoder, part(e, "weight/"))
     ours = run(lambda: encoder({"image": _t(e["image"])}), encoder.variables)
-    rows.relative("encoder", ours, e["tokens"], 1e-5)
+    rows.relative("encoder", ours, e["embed"], 1e-5)
     decoder = nets.StridedDecoder(
         images, {}, d["feat"].shape[-1], **options, convs=names, name="decode"
     )

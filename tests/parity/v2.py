@@ -186,7 +186,7 @@ def middle(rows, data, made, batch, model, out, recon, preds):
     onehot = lambda x: np.eye(x.shape[-1])[x.argmax(-1)]
     ours = {f"post_{k}": v for k, v in post.items()}
     ours |= {
-        "embed": model["tokens"],
+        "embed": model["embed"],
         "feat": model["feat"],
         "prior_logit": model["prior_logit"],
         "prior_stoch": onehot(model["prior_logit"]),
