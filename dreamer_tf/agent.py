@@ -143,8 +143,7 @@ class Agent(abc.ABC):
 
     A version defines `build` (networks, among them `dyn`, and optimizers),
     `train_step` and `policy_step`, the noise these draw (`draw`, `draw_policy`),
-    `initial_policy_state`, and, for reports, `encode`, `decode` and
-    `split_context`.
+    and, for reports, `encode`, `decode` and `split_context`.
     """
 
     version: ClassVar[str]
@@ -190,10 +189,6 @@ class Agent(abc.ABC):
     @abc.abstractmethod
     def train_step(self, noise, batch, carry=None) -> tuple:
         """One update of everything; returns metrics and what goes to replay."""
-
-    @abc.abstractmethod
-    def initial_policy_state(self, batch_size: int) -> dict:
-        """State of the policy before the first observation."""
 
     @abc.abstractmethod
     def draw_policy(self, seed, obs, state) -> dict:
@@ -262,8 +257,9 @@ class Agent(abc.ABC):
     # ------------------------------------------------------------- acting --
 
     def initial_state(self, batch_size: int) -> dict[str, np.ndarray]:
-        """State of the policy before the first observation, `[B, ...]`."""
-        return engine.to_host(self.initial_policy_state(batch_size))
+        """State of the policy before the first observation, `[B, ...]`, all zero."""
+        action = ops.zeros((batch_size, self.actions))
+        return engine.to_host(self.dyn.initial(batch_size) | {"action": action})
 
     def policy(
         self, obs: dict, state: dict, mode: Literal["train", "eval", "random"]

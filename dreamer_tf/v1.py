@@ -525,11 +525,6 @@ class DreamerV1(Agent):
 
     # ------------------------------------------------------------- policy --
 
-    def initial_policy_state(self, batch_size: int) -> dict:
-        """Latents and previous action, all zero."""
-        action = ops.zeros((batch_size, self.actions))
-        return self.dyn.initial(batch_size) | {"action": action}
-
     def policy(self, obs, state, mode):
         """See `Agent.policy`; exploration depends on the run's `frames`."""
         frames = np.full((len(obs["is_first"]), 1), self.frames, np.float32)

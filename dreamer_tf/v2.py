@@ -814,11 +814,6 @@ class DreamerV2(Agent):
 
     # ------------------------------------------------------------- policy --
 
-    def initial_policy_state(self, batch_size: int) -> dict:
-        """Latents and previous action, all zero."""
-        action = ops.zeros((batch_size, self.actions))
-        return self.dyn.initial(batch_size) | {"action": action}
-
     def draw_policy(self, seed, obs, state):
         """Noise of one policy step."""
         size = state["action"].shape[0]

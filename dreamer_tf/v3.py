@@ -838,14 +838,16 @@ class DreamerV3(Agent):
         length = rows - c.replay_context
         starts = size * (c.imag_last or length)
         seeds = [engine.fold_in(seed, i) for i in range(3)]
-        shape = (c.imag_length + 1, starts)
         return {
             "post": engine.uniform(seeds[0], (size, length, c.dyn.stoch)),
             "latent": engine.uniform(seeds[1], (c.imag_length, starts, c.dyn.stoch)),
-            "action": engine.uniform(seeds[2], shape)
-            if self.discrete
-            else engine.normal(seeds[2], (*shape, self.actions)),
+            "action": self._action_noise(seeds[2], (c.imag_length + 1, starts)),
         }
+
+    def _action_noise(self, seed, shape):
+        if self.discrete:
+            return engine.uniform(seed, shape)
+        return engine.normal(seed, (*shape, self.actions))
 
     def gradients(self, noise, batch, carry=None):
         """What `loss` returns but for the scalar, and its gradients by path."""
@@ -880,20 +882,13 @@ class DreamerV3(Agent):
 
     # ------------------------------------------------------------- policy --
 
-    def initial_policy_state(self, batch_size: int) -> dict:
-        """Latents and previous action, all zero."""
-        action = ops.zeros((batch_size, self.actions))
-        return self.dyn.initial(batch_size) | {"action": action}
-
     def draw_policy(self, seed, obs, state):
         """Noise of one policy step."""
         size, stoch = state["action"].shape[0], self.config.dyn.stoch
         seeds = [engine.fold_in(seed, i) for i in range(2)]
         return {
             "post": engine.uniform(seeds[0], (size, stoch)),
-            "action": engine.uniform(seeds[1], (size,))
-            if self.discrete
-            else engine.normal(seeds[1], (size, self.actions)),
+            "action": self._action_noise(seeds[1], (size,)),
         }
 
     def policy_step(self, noise, obs, state, mode):

@@ -18,9 +18,10 @@ import numpy as np
 from absl import flags
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where dreamer_tf lies
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notes
 
 from dreamer_tf import engine, load_agent, logdir, loop
+from dreamer_tf.errors import UserError
 
 flags.DEFINE_string("logdir", "logs/own_env", "directory of the run")
 flags.DEFINE_string("out", "dream.png", "the picture")
@@ -32,7 +33,10 @@ FLAGS = flags.FLAGS
 DREAMS = 64
 
 # %% Look: the agent acts in the environment and keeps its state
-agent = load_agent(FLAGS.logdir)
+try:
+    agent = load_agent(FLAGS.logdir)
+except UserError as error:
+    sys.exit(f"dream.py: {error}")
 run = logdir.read(Path(FLAGS.logdir))
 env = loop.one_env(run)
 state = agent.initial_state(batch_size=1)
@@ -54,6 +58,7 @@ actions, dreamed = [], []
 for step in range(FLAGS.horizon):
     actions.append(action[0])
     action = np.repeat(action[:1], DREAMS, 0)
+    # The prior takes noise of the same shape as the posterior that the policy uses.
     chance = agent.draw_policy(engine.seed(FLAGS.seed, step), {}, {"action": action})
     dream = imagine(dream, action, chance["post"])
     dreamed.append(agent.decode(dream))

@@ -590,7 +590,11 @@ def plan(cells: Sequence[Cell], out: Path) -> str:
     ]
     if measured:
         rest = "" if len(measured) == len(groups) else " without what is not measured"
-        lines.append(f"{known:,.1f} hours one after the other{rest}; s/update:")
+        total = duration(known * 3600)
+        lines.append(
+            f"{total} one after the other{rest}, and up to a minute each to start;"
+        )
+        lines.append("s/update:")
         lines += [f"  {k[0]} {k[2]}: {SECONDS_PER_UPDATE[k][1]}" for k in measured]
     return "\n".join(lines)
 

@@ -5,7 +5,7 @@ Lines of a version carry its name as SVG group id, so that the page can hide the
 
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -105,7 +105,7 @@ def grid_figure(
             axis.set_axis_off()
         figure.suptitle(title, x=0.005, ha="left", fontsize=11, weight="bold")
         figure.legend(
-            handles=_legend(versions, not published.empty),
+            handles=_legend(versions, set(published.version)),
             loc="outside lower left",
             ncols=4,
         )
@@ -149,7 +149,8 @@ def _draw_task(
             axis.plot(x, line["mean"], color=color, lw=1.8, marker=marker, ms=2.6)[
                 0
             ].set_gid(f"{version}-ours")
-    end = max([1, *(ours if len(ours) else theirs).frames])
+    shown = next((x for x in (ours, theirs, curves) if len(x)), theirs)
+    end = max([1, *shown.frames])
     axis.set_xlim(0, end)
     axis.set_ylim(0, 1000)
     axis.set_yticks([0, 250, 500, 750, 1000])
@@ -162,13 +163,13 @@ def _draw_task(
         )  # fmt: skip
 
 
-def _legend(versions: Sequence[str], published: bool) -> list:
+def _legend(versions: Sequence[str], published: Container[str]) -> list:
     handles: list = []
     for version in versions:
         color = color_of(version, versions)
         name = tasks.VERSIONS.get(version, version)
         handles.append(Line2D([], [], color=color, lw=1.8, label=f"{name}, our seeds"))
-        if published:
+        if version in published:
             handles.append(
                 Line2D([], [], color=color, lw=1, ls="--", label=f"{name}, published")
             )
@@ -207,7 +208,8 @@ def profile_figure(
             line[0].set_gid(f"{version}-line")
         axis.set(xlim=(0, 1000), ylim=(0, 1), xlabel="score", ylabel="runs above it")
         axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.0f}%"))
-        axis.legend(loc="best")
+        if axis.lines:
+            axis.legend(loc="best")
         if title:
             axis.set_title(title, loc="left")
     return figure

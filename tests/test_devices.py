@@ -145,7 +145,7 @@ def test_bfloat16_is_only_inside_of_layers(version):
     batch = agent._select(random_batch(agent, 0))
     metrics, feedback = agent.train_step(agent.draw(engine.seed(0), batch), batch)
     obs = {name: values[:, 0] for name, values in batch.items()}
-    state = agent.initial_policy_state(2) | {"frames": np.zeros((2, 1), np.float32)}
+    state = agent.initial_state(2) | {"frames": np.zeros((2, 1), np.float32)}
     noise = agent.draw_policy(engine.seed(1), obs, state)
     action, state = agent.policy_step(noise, obs, state, "train")
     found = {"action": action, "metrics": metrics, "feedback": feedback}
