@@ -20,7 +20,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from dreamer_tf import compiled, logdir
+from dreamer_tf import compiled, logdir, quiet
 from dreamer_tf import config as configs
 from dreamer_tf.config import RunConfig
 from dreamer_tf.errors import Interrupted, UserError
@@ -177,6 +177,8 @@ def main(argv: Sequence[str]) -> int:
             )
         if argv[0] != "doctor":  # which says more
             _check_backend()
+            with quiet.loading():
+                import keras  # noqa: F401
         return COMMANDS[argv[0]](argv[1:]) or 0
     except (UserError, flags.Error) as error:
         print(f"run.py: {error}", file=sys.stderr)

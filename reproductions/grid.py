@@ -26,7 +26,7 @@ from typing import Any, Protocol, TextIO
 import pandas as pd
 from absl import flags
 
-from dreamer_tf import checkpoint, logdir
+from dreamer_tf import checkpoint, logdir, quiet
 from dreamer_tf import config as configs
 from dreamer_tf.compiled import THREADS
 from dreamer_tf.errors import UserError
@@ -553,7 +553,8 @@ def _number(value: float | None) -> str:
 
 def plan(cells: Sequence[Cell], out: Path) -> str:
     """One row per version and protocol, without running anything."""
-    from dreamer_tf import presets  # needs a backend
+    with quiet.loading():
+        from dreamer_tf import presets  # needs a backend
 
     rows, known = [], 0.0
     groups = dict.fromkeys((c.version, c.benchmark, c.protocol) for c in cells)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dreamer_tf import config as configs
+from dreamer_tf import quiet
 from dreamer_tf.errors import UserError
 
 # Settings that may differ from the protocol's: which run it is, and where, how long and
@@ -28,10 +29,7 @@ class Protocol:
 
     def footnote(self, version: str, benchmark: str = "dmc_proprio") -> str:
         """One paragraph for under a table, with the numbers of the presets."""
-        # Needs a backend; the rest of the reports does not.
-        from dreamer_tf import presets
-
-        run, agent = presets.load(version, benchmark, self.name)
+        run, agent = _presets().load(version, benchmark, self.name)
         text = (
             f"Protocol '{self.name}' for Dreamer{version.upper()} ({self.source}): "
             f"action repeat {run.repeat}, {run.envs} environment(s), "
@@ -48,9 +46,7 @@ class Protocol:
 
     def repeat(self, version: str, benchmark: str) -> int:
         """Frames for which one action is held."""
-        from dreamer_tf import presets
-
-        return presets.load(version, benchmark, self.name)[0].repeat
+        return _presets().load(version, benchmark, self.name)[0].repeat
 
 
 def changes(config: Mapping[str, Any]) -> str:
@@ -60,8 +56,7 @@ def changes(config: Mapping[str, Any]) -> str:
       config: config.json of the run; settings that it does not name count as the
         protocol's.
     """
-    from dreamer_tf import presets
-
+    presets = _presets()
     run, agent = config.get("run", config), config.get("agent", {})
     version, name = str(run["version"]), str(run["protocol"])
     if name not in presets.PROTOCOLS[version]:
@@ -74,6 +69,13 @@ def changes(config: Mapping[str, Any]) -> str:
             if field not in FREE and made.get(field, value) != value:
                 found.append(f"--{field}={_text(made[field])}")
     return " ".join(found)
+
+
+def _presets() -> Any:
+    """Needs a backend; the rest of the reports does not."""
+    with quiet.loading():
+        from dreamer_tf import presets
+    return presets
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,8 @@ from dreamer_tf import logdir, loop
 from dreamer_tf.config import RunConfig
 from dreamer_tf.errors import UserError
 from tests import fakes
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -157,3 +161,20 @@ def test_ctrl_c(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(loop, "build", interrupted)
     assert run.main(["train", f"--logdir={tmp_path}"]) == 130
     assert "the same command continues" in capsys.readouterr().err
+
+
+def test_a_mistake_is_one_line_without_notes_of_tensorflow():
+    command = [sys.executable, "run.py", "train", "--version=v4"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "run.py: The version is 'v4'; choose from v1, v2, v3.\n"
+
+
+def test_last_words_are_not_lost():
+    code = (
+        "import os\nfrom dreamer_tf import quiet\nwith quiet.loading():\n"
+        " os.write(2, b'I0000 00:00:1 note\\nF0000 00:00:1 no AVX\\n')\n os.abort()"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode < 0 and done.stderr == "F0000 00:00:1 no AVX\n"
