@@ -2,9 +2,10 @@
 
     python -m reproductions.collect --out=results/runs LOGDIR [LOGDIR ...]
 
-One CSV per task, `<protocol>/<version>/<benchmark>/<task>.csv`, with a row per
-episode and the run's seed in the column `seed`, and a manifest.json that says how
-each run was made. Runs of the same seed replace older ones; other rows stay.
+Of a folder that is no run itself, all runs below it are taken. One CSV per task,
+`<protocol>/<version>/<benchmark>/<task>.csv`, with a row per episode and the run's seed
+in the column `seed`, and a manifest.json that says how each run was made. Runs of the
+same seed replace older ones; other rows stay.
 """
 
 import json
@@ -30,8 +31,9 @@ def collect(logdirs: Iterable[str | Path], out: str | Path) -> list[Path]:
         or results that cannot be read or written.
     """
     written = []
-    for logdir in map(Path, logdirs):
-        run, made = read(logdir)
+    # All are read first: one that cannot be leaves the results as they are.
+    runs = [(path, *read(path)) for path in scores.find_runs(logdirs)]
+    for logdir, run, made in runs:
         rows = pd.read_csv(logdir / "scores.csv").assign(seed=run["seed"])
         task = tasks.check_task(run["task"], str(logdir / "config.json"))
         places = (run["protocol"], run["version"], run["benchmark"])
@@ -45,8 +47,8 @@ def collect(logdirs: Iterable[str | Path], out: str | Path) -> list[Path]:
         text = rows.round({"score": 3}).to_csv(index=False)
         content = scores.read_json(manifest) if manifest.exists() else {}
         content |= dict(zip(("protocol", "version", "benchmark"), places))
-        runs = {**content.get("runs", {}), f"{task}/{run['seed']}": made}
-        content["runs"] = dict(sorted(runs.items()))
+        every = {**content.get("runs", {}), f"{task}/{run['seed']}": made}
+        content["runs"] = dict(sorted(every.items()))
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_atomic(file, text.encode())
@@ -131,7 +133,7 @@ def main(argv: list[str]) -> None:
     try:
         if len(argv) < 2:
             raise UserError("No run directory is given; name at least one.")
-        for file in collect(argv[1:], flags.FLAGS.out):
+        for file in dict.fromkeys(collect(argv[1:], flags.FLAGS.out)):
             print(f"Written: {file}")
     except UserError as error:
         print(f"reproductions.collect: {error}", file=sys.stderr)

@@ -245,16 +245,21 @@ def read_runs(folder: str | Path) -> tuple[pd.DataFrame, dict[tuple, dict]]:
     return combine(frames), manifests
 
 
-def read_logdirs(folders: Iterable[str | Path]) -> pd.DataFrame:
-    """Reads run directories (scores.csv, config.json), or folders that hold some."""
+def find_runs(folders: Iterable[str | Path]) -> list[Path]:
+    """The run directories among these folders and below them."""
     found: list[Path] = []
     for folder in map(Path, folders):
         inside = sorted(p.parent for p in folder.glob("**/config.json"))
         if not inside:
             raise UserError(f"{folder} holds no run: there is no config.json in it.")
         found += inside
+    return list(dict.fromkeys(found))
+
+
+def read_logdirs(folders: Iterable[str | Path]) -> pd.DataFrame:
+    """Reads run directories (scores.csv, config.json), or folders that hold some."""
     frames = []
-    for logdir in dict.fromkeys(found):
+    for logdir in find_runs(folders):
         where = str(logdir / "config.json")
         whole = read_json(logdir / "config.json")
         config = whole.get("run", whole)  # run settings may have their own group

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 
 import dreamer_tf
 from dreamer_tf import logdir
-from reproductions import grid, tasks
+from dreamer_tf.errors import UserError
+from reproductions import collect, grid, tasks
 from reproductions.grid import Status
 from tests.reproductions import standin
 
@@ -240,7 +242,7 @@ def alive(pid):
         return False
 
 
-def wait_for(condition, seconds=30):
+def wait_for(condition, seconds=120):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until
@@ -250,13 +252,13 @@ def wait_for(condition, seconds=30):
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 def test_killed_and_started_again(tmp_path, finished):
     """SIGKILL leaves no child behind; the second start does the rest and no more."""
-    launcher = subprocess.Popen(driver(tmp_path, "--pause=0.15"))
+    launcher = subprocess.Popen(driver(tmp_path, "--pause=0.3"))
     # One pair of cells is done, the other pair has begun.
     wait_for(lambda: sum(grid.is_done(c, tmp_path) for c in cells()) >= 2)
     wait_for(lambda: len(pids(tmp_path)) == 4)
     launcher.kill()
     launcher.wait()
-    wait_for(lambda: not any(map(alive, pids(tmp_path))), 5)
+    wait_for(lambda: not any(map(alive, pids(tmp_path))))
     done = [cell for cell in cells() if grid.is_done(cell, tmp_path)]
     assert 2 <= len(done) < 4
 
@@ -277,7 +279,7 @@ def test_interrupting_stops_the_children(tmp_path, number):
     )
     wait_for(lambda: len(pids(tmp_path)) == 2)
     launcher.send_signal(number)
-    assert b"KeyboardInterrupt" in launcher.communicate(timeout=20)[1]
+    assert b"KeyboardInterrupt" in launcher.communicate(timeout=60)[1]
     assert not any(map(alive, pids(tmp_path)))
 
 
@@ -490,6 +492,19 @@ def test_from_flags_to_the_report(finished, tmp_path, capsys, monkeypatch):
     assert printed.out.rstrip().endswith("report/report.html")
     assert (finished[0] / "runs/lite/v3/dmc_proprio/walker_walk.csv").exists()
     assert "2 cells failed: no luck\n  v1 walker_walk 2: " in printed.err
+
+
+def test_all_runs_below_a_folder_are_collected(finished, tmp_path):
+    files = collect.collect([finished[0] / "lite"], tmp_path / "all")
+    assert len(files) == 4 and len(set(files)) == 2
+    for file in files:
+        assert set(pd.read_csv(file).seed) == {0, 1}
+    # One that cannot be read leaves the results as they are.
+    shutil.copytree(finished[0] / "lite", tmp_path / "lite")
+    (tmp_path / "lite/dmc_proprio/v3/walker_walk/1/scores.csv").write_text("no table")
+    with pytest.raises(UserError, match=r"1/scores\.csv lacks the column"):
+        collect.collect([tmp_path / "lite"], tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def fake_run(out):
