@@ -217,7 +217,8 @@ def spaces_of(run: RunConfig) -> tuple[spaces.Dict, spaces.Space]:
 
 def filled_replay(run: RunConfig, agent: Any) -> tuple[Any, float]:
     """The version's replay with random episodes, and the seconds that a row took."""
-    from dreamer_tf.agent import FLAGS, version_module
+    from dreamer_tf.agent import version_module
+    from dreamer_tf.envs.base import FLAGS
 
     make = version_module(run.version).make_replay
     replay = make(agent.config, int(run.replay_gb * 1e9), run.seed)

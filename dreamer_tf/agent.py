@@ -31,11 +31,11 @@ from keras import ops
 
 from dreamer_tf import engine, rssm
 from dreamer_tf.config import from_dict, to_dict
+from dreamer_tf.envs.base import RESERVED
 from dreamer_tf.errors import UserError, reason
 
 VERSIONS = ("v1", "v2", "v3")
-FLAGS = ("is_first", "is_last", "is_terminal")
-RESERVED = ("action", "reward", *FLAGS, "id")  # entries of every batch
+IN_BATCHES = (*RESERVED, "id")  # besides observations
 MODES = ("train", "eval", "random")
 
 # Which axis of an update's noise is the batch: of imagination's, sequences times steps.
@@ -369,7 +369,7 @@ class Agent(abc.ABC):
 
     def _select(self, batch: dict) -> dict:
         """The entries the compiled step reads; of latents only the first row."""
-        keys = (*self.shapes, "action", "reward", *FLAGS)
+        keys = (*self.shapes, *RESERVED)
         selected = {k: np.asarray(batch[k]) for k in keys}
         latents = {k: np.asarray(batch[k][:, :1]) for k in self.latents if k in batch}
         return selected | latents
@@ -495,10 +495,10 @@ def check_obs_space(
                 f"Observation '{key}' is {entry}; it must be a float32 Box with at "
                 "most two axes, or a uint8 Box of shape [height, width, channels]."
             )
-        if key in (*RESERVED, *taken) or "/" in key:
+        if key in (*IN_BATCHES, *taken) or "/" in key:
             raise UserError(
                 f"Observation '{key}' has a name that cannot be used; rename it to one "
-                f"without '/' that is none of {', '.join((*RESERVED, *taken))}."
+                f"without '/' that is none of {', '.join((*IN_BATCHES, *taken))}."
             )
         if 0 in entry.shape:
             raise UserError(

@@ -27,7 +27,6 @@ import numpy as np
 
 from dreamer_tf import checkpoint, engine, logdir
 from dreamer_tf.agent import (
-    FLAGS,
     Progress,
     check_devices,
     load_agent,
@@ -44,6 +43,7 @@ from dreamer_tf.envs import (
     make_env,
     make_envs,
 )
+from dreamer_tf.envs.base import FLAGS
 from dreamer_tf.errors import Interrupted, UserError, reason
 from dreamer_tf.logs import (
     Episode,
