@@ -26,8 +26,8 @@ small networks whose scores are no reproduction:
     python -m reproductions.dmc_proprio --protocol=lite --tasks=cartpole_swingup \
         --seeds=3
 
-took 10 to 17 (V1), 16 to 18 (V2) and 7 (V3) minutes and up to 2.5 GB per run on two
-busy cores of an AMD EPYC, and scored 422, 403 and 381 (results/runs/lite).
+took 6 to 9 (V1), 8 to 10 (V2) and 3 to 7 (V3) minutes of one core of an Intel Xeon with
+other work besides, and scored 447, 353 and 398 (results/runs/lite).
 """
 
 import sys

@@ -41,15 +41,15 @@ MINUTE = 60.0  # seconds between totals where lines are printed
 LOOK_AGAIN = 5.0  # seconds between looks at a directory that another process holds
 
 _XEON = "two cores of an Intel Xeon, no GPU, median of 3 to 5 updates, acting left out"
-_LITE = "one core of an AMD EPYC, no GPU, the fastest run of results/runs/lite"
+_LITE = "one core of an Intel Xeon, no GPU, the fastest run of results/runs/lite"
 
 # (version, benchmark, protocol) -> seconds per update, and how they were measured:
 # acting is included where nothing else is said. What is not here is printed as not
 # measured.
 SECONDS_PER_UPDATE: dict[tuple[str, str, str], tuple[float, str]] = {
-    ("v1", "dmc_proprio", "lite"): (0.10, f"{_LITE}/v1"),
-    ("v2", "dmc_proprio", "lite"): (0.16, f"{_LITE}/v2, with other work besides"),
-    ("v3", "dmc_proprio", "lite"): (0.065, f"{_LITE}/v3"),
+    ("v1", "dmc_proprio", "lite"): (0.060, f"{_LITE}/v1"),
+    ("v2", "dmc_proprio", "lite"): (0.083, f"{_LITE}/v2"),
+    ("v3", "dmc_proprio", "lite"): (0.034, f"{_LITE}/v3"),
     ("v1", "dmc_proprio", "paper"): (2.61, _XEON),
     ("v2", "dmc_proprio", "paper"): (2.26, _XEON),
     ("v3", "dmc_proprio", "nature"): (0.431, _XEON),
