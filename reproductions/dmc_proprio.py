@@ -26,7 +26,7 @@ small networks whose scores are no reproduction:
     python -m reproductions.dmc_proprio --protocol=lite --tasks=cartpole_swingup \
         --seeds=3
 
-took 6 to 9 (V1), 8 to 10 (V2) and 3 to 7 (V3) minutes of one core of an Intel Xeon with
+took 6 to 9 (V1), 8 to 10 (V2) and 3 to 7 (V3) minutes of one core of an AMD EPYC with
 other work besides, and scored 447, 353 and 398 (results/runs/lite).
 """
 

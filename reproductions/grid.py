@@ -41,7 +41,7 @@ MINUTE = 60.0  # seconds between totals where lines are printed
 LOOK_AGAIN = 5.0  # seconds between looks at a directory that another process holds
 
 _XEON = "two cores of an Intel Xeon, no GPU, median of 3 to 5 updates, acting left out"
-_LITE = "one core of an Intel Xeon, no GPU, the fastest run of results/runs/lite"
+_LITE = "one core of an AMD EPYC, no GPU, the fastest run of results/runs/lite"
 
 # (version, benchmark, protocol) -> seconds per update, and how they were measured:
 # acting is included where nothing else is said. What is not here is printed as not
