@@ -25,9 +25,7 @@ from dreamer_tf import config as configs
 from dreamer_tf.config import RunConfig
 from dreamer_tf.errors import Interrupted, UserError
 
-# TensorFlow notes at its start what it did not find, and errors that are none;
-# dm_control, which libraries it tries.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# dm_control notes which graphics libraries it tries.
 logging.set_verbosity(logging.WARNING)
 # Of a GPU's memory TensorFlow and JAX would take nearly all at once: take it as it is
 # needed, so that several runs can share a GPU. Read when they first use it.

@@ -161,12 +161,12 @@ def _compare(
     say: Callable[[str], None],
 ) -> None:
     for part in ("run", "agent"):
-        old, new = dict(_flat(stored[part])), dict(_flat(now[part]))
+        old, new = dict(flat(stored[part])), dict(flat(now[part]))
         for name in [*new, *(name for name in old if name not in new)]:
             if name in old and name in new and old[name] == new[name]:
                 continue
-            was = _shown(old[name]) if name in old else "unknown"
-            is_now = _shown(new[name]) if name in new else "unknown"
+            was = shown(old[name]) if name in old else "unknown"
+            is_now = shown(new[name]) if name in new else "unknown"
             if part == "run" and name in configs.CHANGEABLE:
                 say(f"Continuing with --{name}={is_now}, before it was {was}.")
             else:
@@ -177,15 +177,17 @@ def _compare(
                 )
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every setting in a part of config.json."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A setting as it is given on the command line."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

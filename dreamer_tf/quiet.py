@@ -15,9 +15,11 @@ NOTES = r"^\(I[0-9]\{4\} \|WARNING: All log messages before absl\)"
 def loading() -> Iterator[None]:
     """Around the first import of Keras: leaves the notes out of stderr.
 
-    The rest goes through a process of its own, so that nothing is lost should a library
-    end this one.
+    What TensorFlow logs later (errors that are none, where there is no GPU) goes by its
+    own log level, which is raised unless it was set. The rest passes through a process
+    of its own, so that nothing is lost should a library end this one.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if "keras" in sys.modules or not shutil.which("grep"):
         yield
         return

@@ -4,8 +4,3 @@
 scores them by the published rule, `stats` holds the statistics, `tables` sets our
 runs beside the published ones, and `report` writes tables, plots and one page.
 """
-
-import os
-
-# The presets bring TensorFlow along, which notes what it did not find.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dreamer_tf import config as configs
-from dreamer_tf import quiet
+from dreamer_tf import logdir, quiet
 from dreamer_tf.errors import UserError
 
 # Settings that may differ from the protocol's: which run it is, and where, how long and
@@ -56,10 +56,10 @@ def changes(config: Mapping[str, Any]) -> str:
     usual = presets.load(version, str(run["benchmark"]), name)
     found = []
     for preset, values in zip(usual, (run, agent)):
-        made = _flat(values)
-        for field, value in _flat(configs.to_dict(preset)).items():
+        made = dict(logdir.flat(values))
+        for field, value in logdir.flat(configs.to_dict(preset)):
             if field not in FREE and made.get(field, value) != value:
-                found.append(f"--{field}={_text(made[field])}")
+                found.append(f"--{field}={logdir.shown(made[field])}")
     return " ".join(found)
 
 
@@ -68,20 +68,6 @@ def _presets() -> Any:
     with quiet.loading():
         from dreamer_tf import presets
     return presets
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            result |= _flat(value, f"{prefix}{name}.")
-        else:
-            result[prefix + name] = value
-    return result
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _training(version: str, agent) -> str:

@@ -9,7 +9,6 @@ the protocols, on which such a policy's score depends, as it decides less often.
 import functools
 import itertools
 import multiprocessing
-import sys
 
 import numpy as np
 import pandas as pd
@@ -42,17 +41,16 @@ def play(cell: tuple[str, int], episodes: int) -> dict[str, object]:
     return row | {k: found.agg(k) for k in ("mean", "std", "min", "max")}
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     f = flags.FLAGS
     cells = list(itertools.product(tasks.DMC_VISION, REPEATS))
     with multiprocessing.get_context("spawn").Pool(f.workers) as pool:
         rows = pool.map(functools.partial(play, episodes=f.episodes), cells, 1)
     text = pd.DataFrame(rows).round(2).to_csv(index=False)
     write_atomic(scores.PUBLISHED / "random.csv", text.encode())
-    return 0
 
 
 if __name__ == "__main__":
     configs.define_number("episodes", 100, "per task and action repeat", 1)
     configs.define_number("workers", 2, "processes", 1)
-    sys.exit(app.run(main, flags_parser=configs.parser("reproductions.random_policy")))
+    app.run(main, flags_parser=configs.parser("reproductions.random_policy"))
