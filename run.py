@@ -20,10 +20,11 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from dreamer_tf import compiled, logdir, quiet
-from dreamer_tf import config as configs
-from dreamer_tf.config import RunConfig
+from dreamer_tf import programs, quiet
+from dreamer_tf.configs import fields as configs
+from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import Interrupted, UserError
+from dreamer_tf.training import logdir
 
 # dm_control notes which graphics libraries it tries.
 logging.set_verbosity(logging.WARNING)
@@ -31,14 +32,14 @@ logging.set_verbosity(logging.WARNING)
 # needed, so that several runs can share a GPU. Read when they first use it.
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-compiled.keep()
+programs.keep()
 
 RUN = "the run"  # heading in the help
 
 
 def train(argv: Sequence[str]) -> None:
     """Trains an agent, or goes on with it."""
-    from dreamer_tf import presets
+    from dreamer_tf.configs import presets
 
     # These four choose the presets, and so the defaults of all flags.
     first = _flags()
@@ -56,7 +57,7 @@ def train(argv: Sequence[str]) -> None:
     run = configs.from_flags(run, parsed)
     agent = configs.from_flags(agent, parsed)
     _need_logdir(run.logdir)
-    from dreamer_tf import loop
+    from dreamer_tf.training import loop
 
     loop.train(run, agent, ["run.py", "train", *argv])
 
@@ -75,7 +76,7 @@ def evaluate(argv: Sequence[str]) -> None:
     _need_logdir(parsed.logdir)
     mode, path = parsed.mode, Path(parsed.logdir)
     logdir.read(path)  # before the seconds that the next import takes
-    from dreamer_tf import loop
+    from dreamer_tf.training import loop
 
     episodes = loop.evaluate_run(path, parsed.episodes, mode, parsed.seed)
     print(f"{'episode':>8}{'score':>10}{'decisions':>11}")
@@ -106,7 +107,7 @@ def video(argv: Sequence[str]) -> None:
     _need_logdir(parsed.logdir)
     path = Path(parsed.logdir)
     logdir.read(path)  # before the seconds that the next import takes
-    from dreamer_tf import video as films
+    from dreamer_tf.tools import video as films
 
     files = films.film_run(
         path,
@@ -134,7 +135,7 @@ def export(argv: Sequence[str]) -> None:
     _need_logdir(parsed.logdir)
     path = Path(parsed.logdir)
     logdir.read(path)  # before the seconds that the next import takes
-    from dreamer_tf import export as exports
+    from dreamer_tf.tools import export as exports
 
     out = Path(parsed.out) if parsed.out else None
     for file in exports.export_run(path, out, parsed.mode):
@@ -148,7 +149,7 @@ def doctor(argv: Sequence[str]) -> int:
     flags.DEFINE_string("logdir", "logs", where, flag_values=parsed, module_name=RUN)
     if not _parse(parsed, argv):
         return 0
-    from dreamer_tf import doctor as checks
+    from dreamer_tf.tools import doctor as checks
 
     return checks.report(parsed.logdir)
 

@@ -26,10 +26,11 @@ import pandas as pd
 from absl import app, flags
 
 from benchmarks.workloads import WORKLOADS
-from dreamer_tf import compiled, logdir
-from dreamer_tf import config as configs
-from dreamer_tf.compiled import THREADS
+from dreamer_tf import programs
+from dreamer_tf.configs import fields as configs
 from dreamer_tf.errors import UserError, reason
+from dreamer_tf.programs import THREADS
+from dreamer_tf.training import logdir
 
 ROOT = Path(__file__).parent.parent
 
@@ -110,7 +111,7 @@ def child_environment(backend: str, threads: int, cache: str) -> dict[str, str]:
     variables = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     # Compile seconds are those of compiling, unless a start with a cache is timed.
     variables.pop("JAX_COMPILATION_CACHE_DIR", None)
-    variables[compiled.WHERE] = cache
+    variables[programs.WHERE] = cache
     # XLA's pools follow the cores that the process may use, see `measure.main`.
     variables |= dict.fromkeys(THREADS, str(threads)) if threads else {}
     return variables

@@ -17,8 +17,9 @@ import numpy as np
 from gymnasium import spaces
 
 from benchmarks import workloads
-from dreamer_tf import compiled
-from dreamer_tf.config import RunConfig, updated
+from dreamer_tf import programs
+from dreamer_tf.configs.fields import updated
+from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import UserError
 
 POLICY_BATCHES = (1, 16)
@@ -36,9 +37,9 @@ def measure(
       parts: of "update", "policy", "replay", "env", "end_to_end".
       repeats: timed updates, of which the median counts.
     """
-    from dreamer_tf import loop
     from dreamer_tf.agent import make_agent
     from dreamer_tf.envs import make_envs
+    from dreamer_tf.training import loop
 
     agent = make_agent(run.version, *spaces_of(run), config, run.seed)
     replay, add = filled_replay(run, agent)
@@ -74,7 +75,7 @@ def measure(
 
 def first_update(run: RunConfig, config: Any) -> float:
     """When a run made its first update: Unix time, less the filling of its replay."""
-    from dreamer_tf import loop
+    from dreamer_tf.training import loop
 
     made = loop.build(run, short_schedule(config))
     start = time.perf_counter()
@@ -152,8 +153,8 @@ def _end_to_end(
 
     The clock starts and stops right after updates, so whole rounds are timed.
     """
-    from dreamer_tf import loop
     from dreamer_tf.agent import version_module
+    from dreamer_tf.training import loop
 
     schedule = version_module(run.version).Schedule(short_schedule(agent.config))
     made = loop.Parts(agent, envs, replay, schedule, lambda: None)
@@ -178,7 +179,7 @@ def _end_to_end(
 
 
 def _experience(run: RunConfig, made: Any, progress: Any) -> Iterator[Any]:
-    from dreamer_tf import loop
+    from dreamer_tf.training import loop
 
     return loop.experience(made, progress, run.repeat, run.seed)
 
@@ -201,9 +202,9 @@ def short_schedule(config: Any) -> Any:
 
 def spaces_of(run: RunConfig) -> tuple[spaces.Dict, spaces.Space]:
     """Spaces of observations and actions, without a picture being made."""
-    from dreamer_tf import loop
     from dreamer_tf.envs import make_envs
     from dreamer_tf.envs.base import image_box
+    from dreamer_tf.training import loop
 
     # Where pictures follow, not even MuJoCo may be loaded beside TensorFlow.
     pictures = run.obs != "proprio"
@@ -319,7 +320,7 @@ def main(argv: Sequence[str]) -> int:
         # Before any library counts the cores, since XLA's own pools heed no variable.
         cores = sorted(os.sched_getaffinity(0))[: task["threads"]]
         os.sched_setaffinity(0, cores)
-    compiled.keep()
+    programs.keep()
     try:
         run, config = workloads.load(task["workload"], task["precision"])
         if "startup" in task["parts"]:

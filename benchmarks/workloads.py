@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any
 
-from dreamer_tf.config import RunConfig, updated
+from dreamer_tf.configs.fields import updated
+from dreamer_tf.configs.run import RunConfig
 
 # Name -> version, benchmark and, for V3, model size.
 WORKLOADS = {
@@ -19,8 +20,8 @@ WORKLOADS = {
 def load(name: str, precision: str = "float32") -> tuple[RunConfig, Any]:
     """Settings of a workload's run and of its agent."""
     # Not above: these load Keras, of which the starting process knows nothing.
-    from dreamer_tf import presets
     from dreamer_tf.agent import version_module
+    from dreamer_tf.configs import presets
 
     version, benchmark, size = WORKLOADS[name]
     run, config = presets.load(version, benchmark, task="walker_walk")

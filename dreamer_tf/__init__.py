@@ -10,7 +10,7 @@ _WHERE = {
     "make_agent": "dreamer_tf.agent",
     "load_agent": "dreamer_tf.agent",
     "make_env": "dreamer_tf.envs",
-    "presets": "dreamer_tf.presets",
+    "presets": "dreamer_tf.configs.presets",
 }
 
 __all__ = ["load_agent", "make_agent", "make_env", "presets"]

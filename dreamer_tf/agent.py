@@ -30,7 +30,7 @@ from gymnasium import spaces
 from keras import ops
 
 from dreamer_tf import engine, rssm
-from dreamer_tf.config import from_dict, to_dict
+from dreamer_tf.configs.fields import from_dict, to_dict
 from dreamer_tf.envs.base import RESERVED
 from dreamer_tf.errors import UserError, reason
 
@@ -110,7 +110,7 @@ def load_agent(path: str | pathlib.Path) -> "Agent":
     """
     path = pathlib.Path(path)
     if (path / "checkpoints").is_dir():
-        from dreamer_tf.checkpoint import latest
+        from dreamer_tf.training.checkpoint import latest
 
         path = latest(path / "checkpoints")
     broken: tuple[type[Exception], ...] = (OSError, EOFError, zipfile.BadZipFile)

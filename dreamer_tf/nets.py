@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from dreamer_tf.config import limit
+from dreamer_tf.configs.fields import limit
 from dreamer_tf.errors import UserError
 from dreamer_tf.returns import symlog
 

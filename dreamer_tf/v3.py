@@ -15,7 +15,7 @@ from keras import layers, ops
 
 from dreamer_tf import engine, nets, replay, rssm
 from dreamer_tf.agent import Agent, Progress
-from dreamer_tf.config import limit
+from dreamer_tf.configs.fields import limit
 from dreamer_tf.distributions import Bernoulli, BoundedNormal, OneHot, TwoHot
 from dreamer_tf.errors import UserError
 from dreamer_tf.optimizers import LaProp

@@ -20,8 +20,9 @@ from absl import flags
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where dreamer_tf lies
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notes
 
-from dreamer_tf import engine, load_agent, logdir, loop
+from dreamer_tf import engine, load_agent
 from dreamer_tf.errors import UserError
+from dreamer_tf.training import logdir, loop
 
 flags.DEFINE_string("logdir", "logs/own_env", "directory of the run")
 flags.DEFINE_string("out", "dream.png", "the picture")

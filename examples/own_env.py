@@ -26,9 +26,11 @@ from gymnasium import spaces
 sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes
 
-from dreamer_tf import loop, make_env, presets
-from dreamer_tf.config import updated
+from dreamer_tf import make_env
+from dreamer_tf.configs import presets
+from dreamer_tf.configs.fields import updated
 from dreamer_tf.envs import check_env
+from dreamer_tf.training import loop
 
 DEGREES = spaces.Box(-np.inf, np.inf, (), np.float32)
 

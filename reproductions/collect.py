@@ -17,9 +17,9 @@ from typing import Any
 import pandas as pd
 from absl import app, flags
 
-from dreamer_tf import config as configs
-from dreamer_tf.checkpoint import write_atomic
+from dreamer_tf.configs import fields as configs
 from dreamer_tf.errors import UserError, reason
+from dreamer_tf.files import write_atomic
 from reproductions import protocols, scores, tasks
 
 

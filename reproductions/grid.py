@@ -26,10 +26,11 @@ from typing import Any, Protocol, TextIO
 import pandas as pd
 from absl import flags
 
-from dreamer_tf import checkpoint, logdir, quiet
-from dreamer_tf import config as configs
-from dreamer_tf.compiled import THREADS
+from dreamer_tf import quiet
+from dreamer_tf.configs import fields as configs
 from dreamer_tf.errors import UserError
+from dreamer_tf.programs import THREADS
+from dreamer_tf.training import checkpoint, logdir
 from reproductions import collect, report, scores, tables, tasks
 
 ROOT = Path(__file__).parent.parent
@@ -539,7 +540,7 @@ def grid_seconds_left(grid: Mapping[Cell, Status], slots: int) -> float | None:
 
 
 def duration(seconds: float | None) -> str:
-    from dreamer_tf import logs  # TensorBoard's writer comes along
+    from dreamer_tf.training import logs  # TensorBoard's writer comes along
 
     return "-" if seconds is None else logs.duration(max(0.0, seconds))
 
@@ -554,7 +555,7 @@ def _number(value: float | None) -> str:
 def plan(cells: Sequence[Cell], out: Path) -> str:
     """One row per version and protocol, without running anything."""
     with quiet.loading():
-        from dreamer_tf import presets  # needs a backend
+        from dreamer_tf.configs import presets  # needs a backend
 
     rows, known = [], 0.0
     groups = dict.fromkeys((c.version, c.benchmark, c.protocol) for c in cells)

@@ -18,9 +18,9 @@ from pathlib import Path
 import pandas as pd
 from absl import app, flags
 
-from dreamer_tf import checkpoint, logdir
-from dreamer_tf import config as configs
+from dreamer_tf.configs import fields as configs
 from dreamer_tf.errors import UserError
+from dreamer_tf.training import checkpoint, logdir
 from reproductions import grid, report, scores, tables, tasks
 
 PROTOCOL, BENCHMARK, EPISODES = "lite", "dmc_proprio", 10

@@ -1,20 +1,22 @@
 """What exactly is run under which name: the protocols of the papers, and `lite`.
 
-The numbers behind a name are in `dreamer_tf/presets.py`; here stands what a reader
-of a table has to know. Scores of different protocols never share a column.
+The numbers behind a name are in `dreamer_tf/configs/presets.py`; here stands what a
+reader of a table has to know. Scores of different protocols never share a column.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from dreamer_tf import config as configs
-from dreamer_tf import logdir, quiet
+from dreamer_tf import quiet
+from dreamer_tf.configs import fields as configs
+from dreamer_tf.configs.run import CHANGEABLE
 from dreamer_tf.errors import UserError
+from dreamer_tf.training import logdir
 
 # Settings that may differ from the protocol's: which run it is, and where, how long and
 # on what it is made.
-FREE = {"task", "seed", *configs.CHANGEABLE} | {"replay_gb", "disk_gb"}
+FREE = {"task", "seed", *CHANGEABLE} | {"replay_gb", "disk_gb"}
 FREE |= {"jit", "precision"}
 
 
@@ -66,7 +68,7 @@ def changes(config: Mapping[str, Any]) -> str:
 def _presets() -> Any:
     """Needs a backend; the rest of the reports does not."""
     with quiet.loading():
-        from dreamer_tf import presets
+        from dreamer_tf.configs import presets
     return presets
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from absl import app, flags
 
-from dreamer_tf import config as configs
-from dreamer_tf.checkpoint import write_atomic
+from dreamer_tf.configs import fields as configs
 from dreamer_tf.envs import make_env
+from dreamer_tf.files import write_atomic
 from reproductions import scores, tasks
 
 REPEATS = (1, 2, 4)

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from absl import app, flags
 
-from dreamer_tf import config as configs
+from dreamer_tf.configs import fields as configs
 from dreamer_tf.errors import UserError, reason
 from reproductions import page, plots, scores, stats, tables, tasks
 from reproductions.tables import summary_table as summary_table

@@ -2,6 +2,6 @@
 
 import os
 
-from dreamer_tf import compiled
+from dreamer_tf import programs
 
-os.environ[compiled.WHERE] = ""
+os.environ[programs.WHERE] = ""

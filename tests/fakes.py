@@ -124,7 +124,8 @@ class Schedule:
 def make_parts(run, config, tape=None, limit=5):
     """What `loop.build` makes, of fakes and the real replay and vector environment."""
     # Not above: worker processes import this file, and need no TensorFlow.
-    from dreamer_tf import loop, replay
+    from dreamer_tf import replay
+    from dreamer_tf.training import loop
 
     def make_env():
         return FakeEnv(limit, run.repeat)

@@ -130,7 +130,7 @@ def kill_at_random(run: tuple, kills: int, seed: int, folder: Path) -> Row:
 
 
 def _frames(path: Path) -> int:
-    from dreamer_tf import checkpoint, logdir
+    from dreamer_tf.training import checkpoint, logdir
 
     return checkpoint.saved_frames(path / logdir.CHECKPOINTS)
 
@@ -151,9 +151,9 @@ def differences(one: dict, other: dict) -> list[str]:
 
 def fake_train(path: Path, steps: int = 60) -> str:
     """A run of a fake agent, which takes no time; returns what it said."""
-    from dreamer_tf import loop
-    from dreamer_tf.config import RunConfig
-    from dreamer_tf.logs import Terminal
+    from dreamer_tf.configs.run import RunConfig
+    from dreamer_tf.training import loop
+    from dreamer_tf.training.logs import Terminal
     from tests import fakes
 
     said = io.StringIO()
@@ -186,8 +186,8 @@ def _replace(path: Path, data: bytes) -> None:
 
 def damaged_files(seed: int, folder: Path) -> Iterator[Row]:
     """Flips a bit in, and cuts, each file of a run of which two thirds are done."""
-    from dreamer_tf import checkpoint, logdir, logs
     from dreamer_tf.errors import UserError
+    from dreamer_tf.training import checkpoint, logdir, logs
     from tests.runs import everything, state
 
     rng = random.Random(seed)
@@ -282,7 +282,7 @@ def disks(folder: Path) -> list[Row]:
 
 def on_a_small_disk(folder: Path) -> Iterator[Row]:
     """Fills a tmpfs, makes it larger, read-only, and writable again."""
-    from dreamer_tf import checkpoint, logdir
+    from dreamer_tf.training import checkpoint, logdir
     from tests.runs import everything
 
     disk = folder / "disk"

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from dreamer_tf import checkpoint, logdir, logs
+from dreamer_tf.training import checkpoint, logdir, logs
 
 
 def metrics(path: Path) -> list[dict[str, Any]]:

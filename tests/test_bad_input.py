@@ -23,10 +23,12 @@ from gymnasium import spaces
 
 import run
 from dreamer_tf import agent as agents
-from dreamer_tf import checkpoint, logdir, loop, presets, replay
-from dreamer_tf import config as configs
+from dreamer_tf import replay
+from dreamer_tf.configs import fields as configs
+from dreamer_tf.configs import presets
 from dreamer_tf.envs import Envs, make_env
 from dreamer_tf.errors import UserError
+from dreamer_tf.training import checkpoint, logdir, loop
 from reproductions import collect, grid, report, scores
 from tests import fakes
 
@@ -213,9 +215,14 @@ def test_another_backend(home, capsys, monkeypatch):
 
 
 def test_a_missing_package(home, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "dreamer_tf.presets", None)
-    monkeypatch.delattr("dreamer_tf.presets")
-    check(NEW, r"dreamer_tf.presets.*run.py doctor says what is missing", home, capsys)
+    monkeypatch.setitem(sys.modules, "dreamer_tf.configs.presets", None)
+    monkeypatch.delattr("dreamer_tf.configs.presets")
+    check(
+        NEW,
+        r"dreamer_tf.configs.presets.*run.py doctor says what is missing",
+        home,
+        capsys,
+    )
 
 
 # --- Settings of the algorithms ----------------------------------------------

@@ -5,9 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from dreamer_tf import checkpoint
-from dreamer_tf.checkpoint import Checkpoints
 from dreamer_tf.errors import UserError
+from dreamer_tf.files import write_atomic
+from dreamer_tf.training import checkpoint
+from dreamer_tf.training.checkpoint import Checkpoints
 
 TREE = {
     "weights": {"enc/kernel": np.arange(6, dtype=np.float32).reshape(2, 3)},
@@ -156,7 +157,7 @@ def test_pickled_arrays_are_refused(tmp_path):
 def test_write_atomic_replaces(tmp_path):
     path = tmp_path / "file.json"
     for data in (b"one", b"two"):
-        checkpoint.write_atomic(path, data)
+        write_atomic(path, data)
     assert path.read_bytes() == b"two" and list(tmp_path.iterdir()) == [path]
 
 

@@ -5,8 +5,8 @@ from typing import Literal
 import pytest
 from absl import flags
 
-from dreamer_tf import config as configs
-from dreamer_tf.config import RunConfig
+from dreamer_tf.configs import fields as configs
+from dreamer_tf.configs.run import CHANGEABLE, RunConfig
 from dreamer_tf.errors import UserError
 
 
@@ -203,4 +203,4 @@ def test_run_ranges(name, value):
 
 def test_what_may_change_exists():
     names = {field.name for field in dataclasses.fields(RunConfig)}
-    assert names >= set(configs.CHANGEABLE)
+    assert names >= set(CHANGEABLE)

@@ -15,7 +15,7 @@ import pytest
 
 from dreamer_tf import agent as agents
 from dreamer_tf import engine
-from dreamer_tf.config import updated
+from dreamer_tf.configs.fields import updated
 from dreamer_tf.errors import UserError
 from tests import test_v1, test_v2, test_v3
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import run
-from dreamer_tf import doctor
-from dreamer_tf.doctor import OK, PROBLEM, WARNING
 from dreamer_tf.envs import dmc, gl
+from dreamer_tf.tools import doctor
+from dreamer_tf.tools.doctor import OK, PROBLEM, WARNING
 
 PINS = doctor.read_pins(doctor.ROOT / "requirements.txt", "tensorflow")
 JAX = doctor.read_pins(doctor.ROOT / "requirements-jax.txt", "jax")
@@ -466,7 +466,7 @@ def test_help_and_mistakes(capsys):
 
 
 def test_it_imports_the_standard_library_only():
-    code = "import sys; before = set(sys.modules); import dreamer_tf.doctor\n"
+    code = "import sys; before = set(sys.modules); import dreamer_tf.tools.doctor\n"
     code += "names = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
     code += "print(*(names - set(sys.stdlib_module_names)))"
     command = [sys.executable, "-c", code]

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dreamer_tf import loop, v1, v2
-from dreamer_tf.config import RunConfig, updated
+from dreamer_tf import v1, v2
+from dreamer_tf.configs.fields import updated
+from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.envs import check_env, make_env
-from dreamer_tf.logs import Terminal
+from dreamer_tf.training import loop
+from dreamer_tf.training.logs import Terminal
 from tests import test_v1, test_v2
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

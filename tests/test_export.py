@@ -12,11 +12,14 @@ import pytest
 from gymnasium import spaces
 
 import run as command
-from dreamer_tf import engine, export, load_agent, loop, v3
+from dreamer_tf import engine, load_agent, v3
 from dreamer_tf.agent import POLICY
-from dreamer_tf.config import RunConfig, updated
+from dreamer_tf.configs.fields import updated
+from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import UserError
-from dreamer_tf.logs import Terminal
+from dreamer_tf.tools import export
+from dreamer_tf.training import loop
+from dreamer_tf.training.logs import Terminal
 from tests import test_v1, test_v2, test_v3
 
 if keras.backend.backend() != "tensorflow":

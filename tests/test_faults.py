@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from dreamer_tf import logs
+from dreamer_tf.training import logs
 from tests import faults
 
 

@@ -3,9 +3,10 @@
 import pandas as pd
 import pytest
 
-from dreamer_tf import loop, presets
-from dreamer_tf.config import updated
+from dreamer_tf.configs import presets
+from dreamer_tf.configs.fields import updated
 from dreamer_tf.envs import toy
+from dreamer_tf.training import loop
 
 
 @pytest.mark.slow

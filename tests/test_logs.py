@@ -7,8 +7,8 @@ import pytest
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
 
-from dreamer_tf import logs
-from dreamer_tf.logs import Episode, Logs, Means, Terminal
+from dreamer_tf.training import logs
+from dreamer_tf.training.logs import Episode, Logs, Means, Terminal
 
 
 def episode(frames, kind="train", score=1.5):

@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dreamer_tf import checkpoint, logdir, logs, loop, replay
-from dreamer_tf import config as configs
+from dreamer_tf import replay
 from dreamer_tf.agent import Progress
-from dreamer_tf.config import RunConfig
+from dreamer_tf.configs import fields as configs
+from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.envs import Envs, episode_seed
 from dreamer_tf.errors import Interrupted, UserError
-from dreamer_tf.logs import Episode, Terminal
+from dreamer_tf.training import checkpoint, logdir, logs, loop
+from dreamer_tf.training.logs import Episode, Terminal
 from tests import fakes
 from tests.runs import everything, metrics, scores
 
@@ -371,7 +372,7 @@ def test_a_start_says_what_the_run_will_need(tmp_path):
         "The replay will take up to 0.033 GB of memory, the checkpoints up to 0.11 GB"
     )
     assert loop.needs(run, parts) == f"{text} of disk."
-    with mock.patch("dreamer_tf.loop.free_memory", lambda: 2e6):
+    with mock.patch("dreamer_tf.training.loop.free_memory", lambda: 2e6):
         assert loop.needs(run, parts) == (
             f"{text} of disk; only 0.002 GB of memory are free (see --replay_gb)."
         )

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import run
-from dreamer_tf import logdir, loop
-from dreamer_tf.config import RunConfig
+from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import UserError
+from dreamer_tf.training import logdir, loop
 from tests import fakes
 
 ROOT = Path(__file__).parents[1]
@@ -37,10 +37,10 @@ def small_world(monkeypatch):
         agent.load_state_dict(loop.checkpoint.read_arrays(path / "agent.npz"))
         return agent
 
-    presets = types.ModuleType("dreamer_tf.presets")
+    presets = types.ModuleType("dreamer_tf.configs.presets")
     presets.load = load
-    monkeypatch.setitem(sys.modules, "dreamer_tf.presets", presets)
-    monkeypatch.setattr("dreamer_tf.presets", presets, raising=False)
+    monkeypatch.setitem(sys.modules, "dreamer_tf.configs.presets", presets)
+    monkeypatch.setattr("dreamer_tf.configs.presets", presets, raising=False)
     monkeypatch.setattr(loop, "build", build)
     monkeypatch.setattr(loop, "load_agent", load_agent)
     monkeypatch.setattr(loop, "make_env", lambda *_, **__: fakes.FakeEnv())

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from dreamer_tf import loop, v1
+from dreamer_tf import v1
 from dreamer_tf.agent import Progress, load_agent, make_agent
-from dreamer_tf.config import RunConfig, updated
+from dreamer_tf.configs.fields import updated
+from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.distributions import DiagNormal, TanhNormal, explore
 from dreamer_tf.errors import UserError
 from dreamer_tf.replay import EpisodeChunks
+from dreamer_tf.training import loop
 from tests import fakes
 from tests.parity import v1 as parity
 from tests.parity.common import Rows, Run, below, read_config

@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from dreamer_tf import nets, v2
 from dreamer_tf.agent import Progress, load_agent, make_agent
-from dreamer_tf.config import updated
+from dreamer_tf.configs.fields import updated
 from dreamer_tf.errors import UserError
 from dreamer_tf.replay import EpisodeSequences
 from tests.parity import v2 as parity

@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from dreamer_tf import v3
 from dreamer_tf.agent import Progress, make_agent
-from dreamer_tf.config import updated
+from dreamer_tf.configs.fields import updated
 from dreamer_tf.errors import UserError
 
 TRACE = pathlib.Path(__file__).parent / "golden" / "v3" / "replay_trace.json"

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 import run
-from dreamer_tf import config as configs
-from dreamer_tf import logs, loop, video
-from dreamer_tf.config import RunConfig
+from dreamer_tf.configs import fields as configs
+from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import UserError
-from dreamer_tf.logs import Terminal
+from dreamer_tf.tools import video
+from dreamer_tf.training import logs, loop
+from dreamer_tf.training.logs import Terminal
 from tests import fakes
 from tests.test_logs import board_events
 

@@ -15,7 +15,7 @@ from tensorflow.compiler.tf2xla.python import xla
 from tensorflow.python.eager.polymorphic_function import atomic_function, compiler_ir
 from tensorflow.python.framework import ops
 
-from dreamer_tf import compiled
+from dreamer_tf import programs
 from dreamer_tf.errors import UserError
 
 __all__ = [
@@ -165,10 +165,10 @@ def _program(fn: Callable, specs: Sequence, variables: Sequence, name: str) -> t
     """
     values = [tf.TensorSpec(v.shape, v.dtype) for v in variables]
     text = f"{name} {specs} {values}" if name else ""
-    description = compiled.read(text)
+    description = programs.read(text)
     if description is None:
         description = _describe(fn, specs, variables, values)
-        compiled.write(text, *description)
+        programs.write(text, *description)
     about, module = description
     with tf.init_scope():  # may be called while another function is traced
         function, captured = _registered(about, module, specs, variables)

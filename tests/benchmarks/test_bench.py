@@ -11,9 +11,10 @@ import pytest
 from gymnasium import spaces
 
 from benchmarks import bench, flops, measure, workloads
-from dreamer_tf import compiled, engine, presets, v1, v2, v3
+from dreamer_tf import engine, programs, v1, v2, v3
 from dreamer_tf.agent import make_agent
-from dreamer_tf.config import updated
+from dreamer_tf.configs import presets
+from dreamer_tf.configs.fields import updated
 from dreamer_tf.errors import UserError
 
 ACTIONS = spaces.Box(-1, 1, (2,), np.float32)
@@ -307,5 +308,5 @@ def test_threads_and_caches_reach_the_process(monkeypatch):
     assert {variables[name] for name in bench.THREADS} == {"1"}
     assert variables["KERAS_BACKEND"] == "jax"
     assert "JAX_COMPILATION_CACHE_DIR" not in variables
-    assert not variables[compiled.WHERE]
-    assert bench.child_environment("jax", 0, "/here")[compiled.WHERE] == "/here"
+    assert not variables[programs.WHERE]
+    assert bench.child_environment("jax", 0, "/here")[programs.WHERE] == "/here"

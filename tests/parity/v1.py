@@ -8,7 +8,7 @@ from gymnasium import spaces
 from keras import ops
 
 from dreamer_tf import distributions, engine, nets, optimizers, replay, returns, v1
-from dreamer_tf.config import leaves, updated
+from dreamer_tf.configs.fields import leaves, updated
 from dreamer_tf.envs.base import ActionScale, Env, action_box, image_box
 from tests.parity.common import Rows, below, built, load_weights
 

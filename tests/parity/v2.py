@@ -9,7 +9,7 @@ from gymnasium import spaces
 from keras import ops
 
 from dreamer_tf import distributions, engine, nets, optimizers, returns, v2
-from dreamer_tf.config import leaves, updated
+from dreamer_tf.configs.fields import leaves, updated
 from tests.parity.common import Rows, below, built, load_weights
 
 # What the official config can say, and we fix.

@@ -8,7 +8,7 @@ from gymnasium import spaces
 from keras import ops
 
 from dreamer_tf import distributions, engine, nets, optimizers, returns, v3
-from dreamer_tf.config import updated
+from dreamer_tf.configs.fields import updated
 from tests.parity.common import Rows, below, built, load_weights
 
 # What the official config can say, and we fix because the papers do.

@@ -18,9 +18,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from dreamer_tf import checkpoint, logdir, logs  # noqa: E402
-from dreamer_tf.config import RunConfig  # noqa: E402
+from dreamer_tf.configs.run import RunConfig  # noqa: E402
 from dreamer_tf.errors import UserError  # noqa: E402
+from dreamer_tf.training import checkpoint, logdir, logs  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True)

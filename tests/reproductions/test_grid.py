@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 import dreamer_tf
-from dreamer_tf import logdir
 from dreamer_tf.errors import UserError
+from dreamer_tf.training import logdir
 from reproductions import collect, grid, tasks
 from reproductions.grid import Status
 from tests.reproductions import standin
@@ -80,7 +80,7 @@ def test_cells_are_whole_tables_seed_by_seed():
 
 def test_every_protocol_of_the_presets_has_budgets():
     for benchmark in tasks.BENCHMARKS:
-        for version, known in dreamer_tf.presets.PROTOCOLS.items():
+        for version, known in dreamer_tf.configs.presets.PROTOCOLS.items():
             assert set(grid.protocols_of(benchmark, version)) == set(known)
 
 
@@ -349,9 +349,9 @@ def test_time_left_is_by_version():
 @pytest.mark.parametrize("version", tasks.VERSIONS)
 def test_updates_are_those_of_the_loop(version):
     """Counted for the plan as the training loop makes them."""
-    from dreamer_tf import loop
     from dreamer_tf.agent import Progress, version_module
     from dreamer_tf.envs.vector import Envs
+    from dreamer_tf.training import loop
     from tests import fakes
 
     class Agent(fakes.FakeAgent):
@@ -398,7 +398,9 @@ def test_updates_of_the_papers():
         ("v2", "paper", 10_000),
         ("v3", "arxiv_v2", 25_000),
     ):
-        settings, config = dreamer_tf.presets.load(version, "dmc_vision", protocol)
+        settings, config = dreamer_tf.configs.presets.load(
+            version, "dmc_vision", protocol
+        )
         counts = [grid.count_updates(version, settings, config, f * 100_000)
                   for f in (1, 2)]  # fmt: skip
         assert abs(counts[1] - counts[0] - expected) <= 100
@@ -418,7 +420,7 @@ def test_dry_run(finished, capsys, monkeypatch):
     assert head.startswith("version protocol  cells  done frames decisions updates")
     assert first.split()[:6] == ["v1", "lite", "3", "2", "5,000", "1,250"]
     assert "not measured" in first and "not measured" not in second
-    settings, config = dreamer_tf.presets.load("v3", SCRIPT, "lite")
+    settings, config = dreamer_tf.configs.presets.load("v3", SCRIPT, "lite")
     updates = grid.count_updates("v3", settings, config, 5000)
     hours = f"{0.05 * updates / 3600:.1f}"
     assert second.split()[4:] == [

@@ -25,11 +25,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
-from dreamer_tf import checkpoint, logdir, loop
 from dreamer_tf.agent import Agent, load_agent
-from dreamer_tf.config import RunConfig
+from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.envs import episode_seed
 from dreamer_tf.errors import UserError
+from dreamer_tf.training import checkpoint, logdir, loop
 
 Color = tuple[int, int, int]
 

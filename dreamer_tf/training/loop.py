@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamer_tf import checkpoint, engine, logdir
+from dreamer_tf import engine
 from dreamer_tf.agent import (
     Progress,
     check_devices,
@@ -33,7 +33,7 @@ from dreamer_tf.agent import (
     make_agent,
     version_module,
 )
-from dreamer_tf.config import RunConfig
+from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.envs import (
     Remote,
     action_size,
@@ -45,7 +45,9 @@ from dreamer_tf.envs import (
 )
 from dreamer_tf.envs.base import FLAGS
 from dreamer_tf.errors import Interrupted, UserError, reason
-from dreamer_tf.logs import (
+from dreamer_tf.replay import Episodes, bytes_per_record
+from dreamer_tf.training import checkpoint, logdir
+from dreamer_tf.training.logs import (
     Episode,
     Logs,
     Means,
@@ -53,7 +55,6 @@ from dreamer_tf.logs import (
     append_scores,
     free_memory,
 )
-from dreamer_tf.replay import Episodes, bytes_per_record
 
 # Series of episodes, each with seeds of its own.
 TRAINING, EVALUATION, BY_HAND = range(3)
@@ -658,7 +659,7 @@ class Trainer:
         if not self.progress.items:
             return  # nothing to look at yet: as soon as there is
         self.filmed = frames
-        from dreamer_tf import video  # matplotlib, only where it is needed
+        from dreamer_tf.tools import video  # matplotlib, only where it is needed
 
         run, parts = self.run, self.parts
         picture = video.training_picture(

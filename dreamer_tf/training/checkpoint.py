@@ -8,7 +8,6 @@ SHA-256 of the others. Next to what the agent saves there are two files per part
 before, by a hard link. Nothing is pickled, so loading runs no code.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from dreamer_tf import files
 from dreamer_tf.errors import UserError
 from dreamer_tf.replay import StoredPiece
 
@@ -78,18 +78,18 @@ class Checkpoints:
                 _write_part(temporary, name, tree)
             manifest = {}
             for file in sorted(temporary.iterdir()):
-                _sync(file)
-                manifest[file.name] = _digest(file)
+                files.sync(file)
+                manifest[file.name] = files.digest(file)
             (temporary / PIECES).mkdir()
             for piece in pieces:
                 name = f"{PIECES}/{piece.name}.npz"
                 manifest[name] = self._write_piece(temporary, name, piece)
-            _sync(temporary / PIECES)
+            files.sync(temporary / PIECES)
             (temporary / MARKER).write_text(json.dumps(manifest, indent=1))
-            _sync(temporary / MARKER)
-            _sync(temporary)
+            files.sync(temporary / MARKER)
+            files.sync(temporary)
             temporary.rename(path)
-            _sync(self.directory)
+            files.sync(self.directory)
             self._base = path, manifest
             intact = [old for old in [*older, path] if old not in self._skipped]
             for old in {*intact[: -self.keep], *self._skipped}:
@@ -113,8 +113,8 @@ class Checkpoints:
             except OSError:
                 pass  # no links on this disk, or the file is gone: written anew
         np.savez(directory / name, **piece.arrays)  # type: ignore[arg-type]
-        _sync(directory / name)
-        return _digest(directory / name)
+        files.sync(directory / name)
+        return files.digest(directory / name)
 
     def latest(self) -> tuple[Path, set[str]] | None:
         """The newest intact checkpoint; None if none was ever saved.
@@ -209,7 +209,7 @@ def verify(path: Path, replay: bool = True) -> set[str]:
             if name.startswith(f"{PIECES}/"):
                 if replay and not _intact(path / name, expected):
                     damaged.add(Path(name).stem)
-            elif _digest(path / name) != expected:
+            elif files.digest(path / name) != expected:
                 raise UserError(f"{path / name} is damaged: its checksum differs.")
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is incomplete or damaged ({error}).") from error
@@ -218,7 +218,7 @@ def verify(path: Path, replay: bool = True) -> set[str]:
 
 def _intact(file: Path, expected: Mapping[str, Any]) -> bool:
     try:
-        return _digest(file) == expected
+        return files.digest(file) == expected
     except OSError:
         return False
 
@@ -296,30 +296,3 @@ def _join(plain: Any, arrays: Mapping[str, np.ndarray]) -> Any:
             return arrays[plain[_ARRAY]]
         return {key: _join(value, arrays) for key, value in plain.items()}
     return plain
-
-
-# --- Files ------------------------------------------------------------------------
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replaces a file as a whole: a reader sees the old bytes or the new ones."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    _sync(temporary)
-    temporary.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Makes a file's bytes, or a directory's names, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _digest(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}

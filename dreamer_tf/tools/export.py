@@ -23,10 +23,10 @@ import keras
 import numpy as np
 from absl import logging
 
-from dreamer_tf import checkpoint, logdir, loop
 from dreamer_tf.agent import Agent, load_agent, space_to_json
-from dreamer_tf.config import to_dict
+from dreamer_tf.configs.fields import to_dict
 from dreamer_tf.errors import UserError
+from dreamer_tf.training import checkpoint, logdir, loop
 
 POLICY, WEIGHTS, ABOUT = "policy", "weights.npz", "export.json"
 

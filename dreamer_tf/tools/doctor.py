@@ -1,8 +1,8 @@
 """`run.py doctor`: what is wrong with this installation, and what to do about it.
 
 One row per check; a check that fails in a way nobody foresaw is a row too. Only the
-standard library is imported here, so `python -m dreamer_tf.doctor` also answers where
-nothing is installed. Whatever loads a backend or a simulator runs in a process of its
+standard library is imported here, so `python -m dreamer_tf.tools.doctor` also answers
+where nothing is installed. Whatever loads a backend or a simulator runs in a process of its
 own: both in one can crash, and a crash is a finding.
 """
 
@@ -28,7 +28,7 @@ from typing import Any
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = {"tensorflow": "requirements.txt", "jax": "requirements-jax.txt"}
 MAKE = {
     "tensorflow": "make env && source .venv/bin/activate",
@@ -758,6 +758,6 @@ def _gb(size: float) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser("python -m dreamer_tf.doctor")
+    parser = argparse.ArgumentParser("python -m dreamer_tf.tools.doctor")
     parser.add_argument("--logdir", default="logs")
     sys.exit(report(parser.parse_args().logdir))

@@ -26,7 +26,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from dreamer_tf.checkpoint import write_atomic
+from dreamer_tf.files import write_atomic
 
 METRICS, SCORES, BOARD = "metrics.jsonl", "scores.csv", "tb"
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dreamer_tf import config as configs
-from dreamer_tf.checkpoint import write_atomic
+from dreamer_tf.configs import fields as configs
+from dreamer_tf.configs.run import CHANGEABLE, RunConfig
 from dreamer_tf.errors import UserError, reason
+from dreamer_tf.files import write_atomic
 
 CONFIG, CHECKPOINTS, LOCK = "config.json", "checkpoints", "lock"
 EVALUATIONS = "evaluations.jsonl"  # how `run.py evaluate` was called, and the scores
@@ -74,9 +75,7 @@ def holder(path: Path) -> str | None:
     return None
 
 
-def check(
-    run: configs.RunConfig, agent: Any, say: Callable[[str], None] = print
-) -> None:
+def check(run: RunConfig, agent: Any, say: Callable[[str], None] = print) -> None:
     """Makes sure that the directory is new, or that of this very run.
 
     What may change (`config.CHANGEABLE`) is compared too, and said.
@@ -97,7 +96,7 @@ def check(
 
 
 def write(
-    run: configs.RunConfig,
+    run: RunConfig,
     agent: Any,
     command: list[str],
     say: Callable[[str], None] = print,
@@ -117,11 +116,11 @@ def write(
     write_atomic(path / CONFIG, json.dumps(content, indent=1).encode())
 
 
-def _settings(run: configs.RunConfig, agent: Any) -> dict[str, Any]:
+def _settings(run: RunConfig, agent: Any) -> dict[str, Any]:
     return {"run": configs.to_dict(run), "agent": configs.to_dict(agent)}
 
 
-def read(path: Path) -> configs.RunConfig:
+def read(path: Path) -> RunConfig:
     """The settings of the run in a directory.
 
     Raises:
@@ -129,7 +128,7 @@ def read(path: Path) -> configs.RunConfig:
     """
     stored = _read(path)["run"]
     try:
-        return configs.from_dict(configs.RunConfig(), stored)
+        return configs.from_dict(RunConfig(), stored)
     except UserError as error:
         raise UserError(
             f"{path / CONFIG} is not of this version of dreamer_tf: {error}"
@@ -167,7 +166,7 @@ def _compare(
                 continue
             was = shown(old[name]) if name in old else "unknown"
             is_now = shown(new[name]) if name in new else "unknown"
-            if part == "run" and name in configs.CHANGEABLE:
+            if part == "run" and name in CHANGEABLE:
                 say(f"Continuing with --{name}={is_now}, before it was {was}.")
             else:
                 raise UserError(

@@ -22,8 +22,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from dreamer_tf.checkpoint import write_atomic
 from dreamer_tf.errors import reason
+from dreamer_tf.files import write_atomic
 
 # The environment variable that names the folder; empty: nothing is kept.
 WHERE = "DREAMER_TF_CACHE"

@@ -9,7 +9,8 @@ import difflib
 from typing import Any
 
 from dreamer_tf.agent import version_module
-from dreamer_tf.config import RunConfig, updated
+from dreamer_tf.configs.fields import updated
+from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import UserError
 
 BENCHMARKS = ("dmc_proprio", "dmc_vision", "gym", "toy", "toy_vision")

@@ -9,15 +9,15 @@ import keras
 import numpy as np
 import pytest
 
-from dreamer_tf import compiled, engine
+from dreamer_tf import engine, programs
 
 # Adds the sum of what it is given to a variable; prints its results and how often it
 # was traced.
 PROGRAM = """
 import sys
 import numpy as np
-from dreamer_tf import compiled
-compiled.keep()
+from dreamer_tf import programs
+programs.keep()
 import keras
 from dreamer_tf import engine
 total, traced = keras.Variable([1.0, 2.0]), []
@@ -36,32 +36,32 @@ print("traced", len(traced), file=sys.stderr)
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch):
-    for name in ("TF_XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", compiled.WHERE):
+    for name in ("TF_XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", programs.WHERE):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    monkeypatch.setattr(compiled.atexit, "register", lambda *_: None)
-    monkeypatch.setattr(compiled, "_folder", None)
+    monkeypatch.setattr(programs.atexit, "register", lambda *_: None)
+    monkeypatch.setattr(programs, "_folder", None)
 
 
 def test_names_a_folder_of_this_machine(monkeypatch, tmp_path):
-    monkeypatch.setenv(compiled.WHERE, str(tmp_path))
-    compiled.keep()
+    monkeypatch.setenv(programs.WHERE, str(tmp_path))
+    programs.keep()
     folder = os.environ["JAX_COMPILATION_CACHE_DIR"]
     assert folder.startswith(f"{tmp_path}/")
     assert os.environ["TF_XLA_FLAGS"].endswith(f"cache_directory={folder}")
     monkeypatch.setenv("OMP_NUM_THREADS", "77")
-    assert not folder.endswith(compiled._machine())
+    assert not folder.endswith(programs._machine())
 
 
 def test_what_the_user_says_counts(monkeypatch, tmp_path):
-    monkeypatch.setenv(compiled.WHERE, "")
-    compiled.keep()
+    monkeypatch.setenv(programs.WHERE, "")
+    programs.keep()
     assert "TF_XLA_FLAGS" not in os.environ
-    monkeypatch.setenv(compiled.WHERE, str(tmp_path))
+    monkeypatch.setenv(programs.WHERE, str(tmp_path))
     mine = "--tf_xla_persistent_cache_directory=/mine"
     monkeypatch.setenv("TF_XLA_FLAGS", mine)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/mine")
-    compiled.keep()
+    programs.keep()
     assert os.environ["TF_XLA_FLAGS"] == mine
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "/mine"
 
@@ -70,29 +70,29 @@ def test_what_the_user_says_counts(monkeypatch, tmp_path):
 def test_goes_without_where_nothing_can_be_kept(trouble, monkeypatch, tmp_path, capsys):
     if trouble == "no folder":
         (tmp_path / "file").write_text("")
-        monkeypatch.setenv(compiled.WHERE, str(tmp_path / "file"))
+        monkeypatch.setenv(programs.WHERE, str(tmp_path / "file"))
     else:
-        monkeypatch.setenv(compiled.WHERE, str(tmp_path))
-        monkeypatch.setattr(compiled, "ROOM", 1e18)
-    compiled.keep()
+        monkeypatch.setenv(programs.WHERE, str(tmp_path))
+        monkeypatch.setattr(programs, "ROOM", 1e18)
+    programs.keep()
     assert "TF_XLA_FLAGS" not in os.environ
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert f"Compiled programs are not kept: {compiled.WHERE}={tmp_path}" in said
+    assert f"Compiled programs are not kept: {programs.WHERE}={tmp_path}" in said
 
 
 def test_what_has_changed_is_removed(tmp_path):
     kept, cut = tmp_path / "a.pb", tmp_path / "b.pb"
     for path in (kept, cut):
         path.write_bytes(b"program")
-    compiled.check(tmp_path)
+    programs.check(tmp_path)
     cut.write_bytes(b"prog")
-    compiled.check(tmp_path)
+    programs.check(tmp_path)
     assert kept.exists() and not cut.exists()
-    (tmp_path / compiled.SUMS).write_text("{")  # itself damaged
-    compiled.check(tmp_path)
+    (tmp_path / programs.SUMS).write_text("{")  # itself damaged
+    programs.check(tmp_path)
     kept.write_bytes(b"")
-    compiled.check(tmp_path)
+    programs.check(tmp_path)
     assert not kept.exists()
 
 
@@ -104,10 +104,10 @@ def test_the_oldest_make_room(monkeypatch, tmp_path):
     for age, path in enumerate(paths):
         path.write_bytes(b"12345678")
         os.utime(path, (10_000 - age, 10_000 - age))
-    compiled.trim(tmp_path)
+    programs.trim(tmp_path)
     assert all(path.exists() for path in paths)
-    monkeypatch.setattr(compiled, "LIMIT", 12)
-    compiled.trim(tmp_path)
+    monkeypatch.setattr(programs, "LIMIT", 12)
+    programs.trim(tmp_path)
     assert [path.exists() for path in paths] == [True, False, False, True]
 
 
@@ -116,7 +116,7 @@ def start(monkeypatch, tmp_path):
     """Runs PROGRAM under a name; returns what it prints, and whether it traced."""
     if keras.backend.backend() != "tensorflow":
         pytest.skip("JAX traces at every start")
-    monkeypatch.setenv(compiled.WHERE, str(tmp_path))
+    monkeypatch.setenv(programs.WHERE, str(tmp_path))
 
     def run(name="add"):
         command = [sys.executable, "-c", PROGRAM, name]
@@ -156,23 +156,23 @@ def test_what_is_damaged_is_made_anew(pattern, start, tmp_path):
 
 
 def test_descriptions_are_found_by_name_and_code(monkeypatch, tmp_path):
-    compiled.write("before", {}, b"")  # no folder yet
-    monkeypatch.setenv(compiled.WHERE, str(tmp_path))
-    compiled.keep()
-    compiled.write("a", {"written": [1]}, b"body\nof\na")
-    assert compiled.read("a") == ({"written": [1]}, b"body\nof\na")
-    assert compiled.read("b") is None and compiled.read("before") is None
-    compiled.write("", {}, b"no name")
-    assert compiled.read("") is None
-    monkeypatch.setattr(compiled, "_code", lambda: b"other code")
-    assert compiled.read("a") is None
+    programs.write("before", {}, b"")  # no folder yet
+    monkeypatch.setenv(programs.WHERE, str(tmp_path))
+    programs.keep()
+    programs.write("a", {"written": [1]}, b"body\nof\na")
+    assert programs.read("a") == ({"written": [1]}, b"body\nof\na")
+    assert programs.read("b") is None and programs.read("before") is None
+    programs.write("", {}, b"no name")
+    assert programs.read("") is None
+    monkeypatch.setattr(programs, "_code", lambda: b"other code")
+    assert programs.read("a") is None
 
 
 def test_what_has_no_name_is_not_kept(monkeypatch):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("JAX keeps no descriptions")
     said = []
-    monkeypatch.setattr(compiled, "write", lambda text, *_: said.append(text))
+    monkeypatch.setattr(programs, "write", lambda text, *_: said.append(text))
     for name in ("", "twice"):
         step = engine.compile_policy(lambda _, obs, s: (obs, 2 * s), [], name=name)
         action, state = step(
@@ -186,8 +186,8 @@ def test_what_has_no_name_is_not_kept(monkeypatch):
 
 
 def test_descriptions_do_without_a_disk(monkeypatch, tmp_path):
-    monkeypatch.setenv(compiled.WHERE, str(tmp_path / "folder"))
-    compiled.keep()
+    monkeypatch.setenv(programs.WHERE, str(tmp_path / "folder"))
+    programs.keep()
     shutil.rmtree(tmp_path / "folder")
-    compiled.write("a", {}, b"body")
-    assert compiled.read("a") is None
+    programs.write("a", {}, b"body")
+    assert programs.read("a") is None

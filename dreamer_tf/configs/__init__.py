@@ -1,0 +1,1 @@
+"""Settings as data: frozen dataclasses that are also the flags and their help."""

@@ -1,0 +1,1 @@
+"""What is done with an installation or a finished run: doctor, video, export."""

@@ -1,0 +1,1 @@
+"""A run: acting and learning, evaluation, checkpoints, logs."""
