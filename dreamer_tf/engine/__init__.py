@@ -8,65 +8,39 @@ import keras
 import numpy as np
 
 if keras.backend.backend() == "tensorflow":
-    from dreamer_tf.engine.tensorflow import (
-        available,
-        compile,
-        compile_policy,
-        fold_in,
-        group,
-        limit_memory,
-        normal,
-        placed,
-        platform,
-        scan,
-        tfp,
-        to_host,
-        uniform,
-        value_and_grad,
-        whole_batch,
-    )
+    import tensorflow_probability as tfp
+
+    from dreamer_tf.engine import tensorflow as backend
 elif keras.backend.backend() == "jax":
-    from dreamer_tf.engine.jax import (
-        available,
-        compile,
-        compile_policy,
-        fold_in,
-        group,
-        limit_memory,
-        normal,
-        placed,
-        platform,
-        scan,
-        tfp,
-        to_host,
-        uniform,
-        value_and_grad,
-        whole_batch,
-    )
+    from tensorflow_probability.substrates import jax as tfp
+
+    # For mypy `backend` is the TensorFlow module; this one has the same functions.
+    from dreamer_tf.engine import jax as backend  # type: ignore[no-redef]
 else:
     raise ImportError(
         f"KERAS_BACKEND is '{keras.backend.backend()}'; dreamer_tf runs on "
         "'tensorflow' (the default) or 'jax'."
     )
 
-__all__ = [
-    "available",
-    "compile",
-    "compile_policy",
-    "fold_in",
-    "group",
-    "limit_memory",
-    "normal",
-    "placed",
-    "platform",
-    "scan",
-    "seed",
-    "tfp",
-    "to_host",
-    "uniform",
-    "value_and_grad",
-    "whole_batch",
-]
+from dreamer_tf.engine import devices
+
+compile = backend.compile
+compile_policy = backend.compile_policy
+fold_in = backend.fold_in
+normal = backend.normal
+scan = backend.scan
+to_host = backend.to_host
+uniform = backend.uniform
+value_and_grad = backend.value_and_grad
+
+available = devices.available
+group = devices.group
+limit_memory = devices.limit_memory
+placed = devices.placed
+platform = devices.platform
+whole_batch = devices.whole_batch
+
+__all__ = ["devices", "seed", "tfp"]
 
 
 def seed(*entropy: int) -> np.ndarray:

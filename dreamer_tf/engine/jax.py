@@ -4,40 +4,16 @@ Keras variables are read and assigned as on TensorFlow; a `StatelessScope`
 turns that into a pure function of their values.
 """
 
-import contextlib
-import os
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 from keras.src.backend.common.stateless_scope import get_stateless_scope
-from tensorflow_probability.substrates import jax as tfp
 
-from dreamer_tf.errors import UserError
-
-__all__ = [
-    "available",
-    "compile",
-    "compile_policy",
-    "fold_in",
-    "group",
-    "limit_memory",
-    "normal",
-    "placed",
-    "platform",
-    "scan",
-    "tfp",
-    "to_host",
-    "uniform",
-    "value_and_grad",
-    "whole_batch",
-]
+from dreamer_tf.engine import devices
 
 
 def compile(
@@ -57,8 +33,8 @@ def compile(
       draw: `draw(seed, *args)` returns all noise of the call.
       read, write: every variable `fn` touches; `write` is donated.
       jit: unused here: JAX always compiles.
-      group: of `group`; its devices share every call, split along the first axis of
-        the arguments. XLA splits the noise and whatever follows.
+      group: of `devices.group`; its devices share every call. The arguments are
+        divided along their first axis, XLA divides the noise and whatever follows.
       axes, name: unused here.
     """
     del jit, axes, name
@@ -74,9 +50,8 @@ def compile(
 
     how: dict[str, Any] = {}
     if group is not None:
-        mesh = group.device_mesh.backend_mesh
-        rows = NamedSharding(mesh, PartitionSpec(group.batch_dim_name))
-        how["out_shardings"] = (None, NamedSharding(mesh, PartitionSpec()))
+        rows, copies = devices.shardings(group)
+        how["out_shardings"] = (None, copies)
     step = jax.jit(pure, donate_argnums=1, **how)
 
     def call(seed, *args):
@@ -155,59 +130,3 @@ def to_host(tree: Any) -> Any:
 
 def _key(seed):
     return jax.random.wrap_key_data(jnp.asarray(seed).astype(jnp.uint32))
-
-
-def platform() -> str:
-    """On what everything is computed, "gpu" (or another accelerator) or "cpu"."""
-    return "cpu" if jax.default_backend() == "cpu" else "gpu"
-
-
-def available() -> int:
-    """Number of devices of that kind."""
-    return jax.local_device_count()
-
-
-def group(number: int) -> Any:
-    """The first so many devices as one, which share every batch; None for one."""
-    if number == 1:
-        return None
-    devices = keras.distribution.list_devices()[:number]
-    return keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
-
-
-@contextlib.contextmanager
-def placed(group: Any) -> Iterator[None]:
-    """Every device of the group gets a copy of each variable that is made inside."""
-    with group.scope() if group is not None else contextlib.nullcontext():
-        yield
-
-
-def whole_batch(x, axis: int = 0):
-    """`x`: XLA sees the whole batch, however many devices share it."""
-    del axis
-    return x
-
-
-def limit_memory(gigabytes: float) -> None:
-    """The most memory taken of each GPU, in 10^9 bytes; 0 sets no limit.
-
-    Has an effect only before JAX is first used; what the environment says counts more.
-
-    Raises:
-      UserError: nvidia-smi does not say how much there is to take a share of.
-    """
-    program = shutil.which("nvidia-smi")
-    if not gigabytes or not program:
-        return  # without it there is no GPU
-    command = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    run = subprocess.run(command, capture_output=True, text=True)
-    try:
-        least = min(map(float, run.stdout.split())) * 2**20  # of several GPUs
-    except ValueError as error:
-        raise UserError(
-            f"--gpu_memory_gb={gigabytes:g} needs nvidia-smi to say the GPU's memory, "
-            f"but it says '{(run.stdout or run.stderr).strip()}'; use 0."
-        ) from error
-    if "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:  # its older name
-        share = str(min(1.0, gigabytes * 1e9 / least))
-        os.environ.setdefault("XLA_CLIENT_MEM_FRACTION", share)

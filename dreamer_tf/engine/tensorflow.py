@@ -1,40 +1,20 @@
 """The TensorFlow engine. See `engine/__init__.py`."""
 
-import contextlib
 import hashlib
 import json
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 from tensorflow.compiler.tf2xla.python import xla
 from tensorflow.python.eager.polymorphic_function import atomic_function, compiler_ir
 from tensorflow.python.framework import ops
 
 from dreamer_tf import programs
-from dreamer_tf.errors import UserError
-
-__all__ = [
-    "available",
-    "compile",
-    "compile_policy",
-    "fold_in",
-    "group",
-    "limit_memory",
-    "normal",
-    "placed",
-    "platform",
-    "scan",
-    "tfp",
-    "to_host",
-    "uniform",
-    "value_and_grad",
-    "whole_batch",
-]
+from dreamer_tf.engine import devices
 
 
 def compile(
@@ -56,13 +36,13 @@ def compile(
       read, write: every variable `fn` touches.
       jit: whether XLA compiles `fn`; not with several devices, whose exchange
         within a step XLA knows only on GPUs.
-      group: of `group`; its devices share every call, see `_share`.
+      group: of `devices.group`; its devices share every call, see `devices.share`.
       axes: of each entry of the noise, which axis is the batch.
       name: all that decides what `fn` computes, besides the shapes it is given and
         the code; with it, the next start does without tracing `fn`.
     """
     if group is not None:
-        return _share(fn, draw, group, axes or {})
+        return devices.share(fn, draw, group, axes or {})
     variables = list({id(v): v for v in (*read, *write)}.values())
 
     def by_description(*args):
@@ -75,7 +55,7 @@ def compile(
         outputs = function.call_flat(*leaves, *captured)
         return keras.tree.pack_sequence_as(structure, outputs)
 
-    if jit and platform() == "cpu":
+    if jit and devices.platform() == "cpu":
         step = by_description
     else:
         step = tf.function(fn, jit_compile=jit, autograph=False)
@@ -117,7 +97,7 @@ def compile_policy(
             return tf.concat([tf.reshape(x, [-1]) for x in tree.flatten(out)], 0)
 
         spec = tf.TensorSpec([sum(x.size for x in leaves)], tf.float32)
-        if jit and platform() == "cpu":
+        if jit and devices.platform() == "cpu":
             shapes = tree.map_structure(lambda x: (str(x.dtype), x.shape), args)
             return _program(joined, [spec], read, name and f"{name} {shapes}")[:2]
         function = tf.function(joined, jit_compile=jit, autograph=False)
@@ -258,35 +238,6 @@ def _registered(about, module, specs, variables) -> tuple:
     return found, concrete.captured_inputs
 
 
-def _share(fn: Callable, draw: Callable, group: Any, axes: Mapping) -> Callable:
-    """Every device of a group calls `fn` on its share of noise and arguments.
-
-    Noise is drawn for the whole batch, so it is that of one device. Of results
-    without axes the mean is returned, of others the rows of all devices in order.
-    """
-    number = group.num_replicas_in_sync
-
-    @tf.function(autograph=False)
-    def call(seed, *args):
-        noise = draw(seed, *args)
-        shares = (
-            {k: tf.split(x, number, axes[k]) for k, x in noise.items()},
-            *({k: tf.split(x, number) for k, x in tree.items()} for tree in args),
-        )
-
-        def share():
-            index = tf.get_static_value(_replica().replica_id_in_sync_group)
-            return fn(*({k: x[index] for k, x in tree.items()} for tree in shares))
-
-        return tf.nest.map_structure(join, group.run(share))
-
-    def join(value):
-        parts = group.experimental_local_results(value)
-        return tf.concat(parts, 0) if parts[0].shape.rank else tf.add_n(parts) / number
-
-    return call
-
-
 def value_and_grad(fn: Callable[[], tuple], variables: Sequence) -> tuple:
     """`((loss, aux), gradients)` of `fn() -> (loss, aux)`; zeros where unused.
 
@@ -298,27 +249,7 @@ def value_and_grad(fn: Callable[[], tuple], variables: Sequence) -> tuple:
     grads = tape.gradient(
         loss, [v.value for v in variables], unconnected_gradients="zero"
     )
-    if _shared():
-        grads = _replica().all_reduce(tf.distribute.ReduceOp.MEAN, grads)
-    return (loss, aux), grads
-
-
-def whole_batch(x, axis: int = 0):
-    """`x` of all devices that share the batch, joined; `x` itself if there is one.
-
-    For what is not a mean over the batch: extremes, percentiles, a mean that is
-    compared with a threshold. Has gradients.
-    """
-    return _replica().all_gather(x, axis) if _shared() else x
-
-
-def _replica():
-    return tf.distribute.get_replica_context()
-
-
-def _shared() -> bool:
-    replica = _replica()
-    return replica is not None and replica.num_replicas_in_sync > 1
+    return (loss, aux), devices.mean_gradients(grads)
 
 
 def scan(f: Callable, init: Any, xs: Any, length: int, first: Any = None) -> tuple:
@@ -436,61 +367,3 @@ def normal(seed, shape):
 def to_host(tree: Any) -> Any:
     """The same structure with NumPy arrays."""
     return tf.nest.map_structure(lambda x: x.numpy(), tree)
-
-
-def platform() -> str:
-    """On what everything is computed, "gpu" or "cpu"."""
-    return "gpu" if tf.config.list_logical_devices("GPU") else "cpu"
-
-
-def available() -> int:
-    """Number of devices of that kind."""
-    return len(tf.config.list_logical_devices(platform().upper()))
-
-
-def group(number: int) -> Any:
-    """The first so many devices as one, which share every batch; None for one."""
-    if number == 1:
-        return None
-    devices = tf.config.list_logical_devices(platform().upper())[:number]
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
-
-
-@contextlib.contextmanager
-def placed(group: Any) -> Iterator[None]:
-    """Every device of the group gets a copy of each variable that is made inside.
-
-    A device assigns its own copy, with what all of them have computed from the same
-    gradients. (Mirrored variables proper send each assignment from one device to the
-    others: of every weight and both its moments, at every update.)
-    """
-    if group is None:
-        yield
-        return
-
-    def own(creator, **how):
-        how["synchronization"] = tf.VariableSynchronization.ON_READ
-        how["aggregation"] = tf.VariableAggregation.ONLY_FIRST_REPLICA
-        return creator(**{**how, "trainable": False})  # Keras knows which are
-
-    with group.scope(), tf.variable_creator_scope(own):
-        yield
-
-
-def limit_memory(gigabytes: float) -> None:
-    """The most memory taken of each GPU, in 10^9 bytes; 0 sets no limit.
-
-    Raises:
-      UserError: the GPUs are in use already, so that it is too late.
-    """
-    if not gigabytes:
-        return
-    limit = tf.config.LogicalDeviceConfiguration(gigabytes * 1e9 / 2**20)
-    try:
-        for gpu in tf.config.list_physical_devices("GPU"):
-            tf.config.set_logical_device_configuration(gpu, [limit])
-    except RuntimeError as error:
-        raise UserError(
-            f"--gpu_memory_gb={gigabytes:g} comes too late, as this process uses the "
-            "GPU already; give it to a process of its own."
-        ) from error
