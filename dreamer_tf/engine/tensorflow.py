@@ -1,20 +1,14 @@
 """The TensorFlow engine. See `engine/__init__.py`."""
 
-import hashlib
-import json
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.python import xla
-from tensorflow.python.eager.polymorphic_function import atomic_function, compiler_ir
 from tensorflow.python.framework import ops
 
-from dreamer_tf import programs
-from dreamer_tf.engine import devices
+from dreamer_tf.engine import devices, programs
 
 
 def compile(
@@ -44,21 +38,7 @@ def compile(
     if group is not None:
         return devices.share(fn, draw, group, axes or {})
     variables = list({id(v): v for v in (*read, *write)}.values())
-
-    def by_description(*args):
-        leaves = [tf.convert_to_tensor(x) for x in _leaves(args)]
-        specs = iter([tf.TensorSpec(x.shape, x.dtype) for x in leaves])
-        specs = keras.tree.map_structure(
-            lambda x: x if x is None else next(specs), args
-        )
-        function, captured, structure = _program(fn, specs, variables, name)
-        outputs = function.call_flat(*leaves, *captured)
-        return keras.tree.pack_sequence_as(structure, outputs)
-
-    if jit and devices.platform() == "cpu":
-        step = by_description
-    else:
-        step = tf.function(fn, jit_compile=jit, autograph=False)
+    step = _function(fn, variables, jit, name)
 
     @tf.function(autograph=False)
     def call(seed, *args):
@@ -97,10 +77,8 @@ def compile_policy(
             return tf.concat([tf.reshape(x, [-1]) for x in tree.flatten(out)], 0)
 
         spec = tf.TensorSpec([sum(x.size for x in leaves)], tf.float32)
-        if jit and devices.platform() == "cpu":
-            shapes = tree.map_structure(lambda x: (str(x.dtype), x.shape), args)
-            return _program(joined, [spec], read, name and f"{name} {shapes}")[:2]
-        function = tf.function(joined, jit_compile=jit, autograph=False)
+        shapes = tree.map_structure(lambda x: (str(x.dtype), x.shape), args)
+        function = _function(joined, read, jit, name and f"{name} {shapes}")
         concrete = function.get_concrete_function(spec)
         return concrete.inference_fn, concrete.captured_inputs
 
@@ -123,6 +101,13 @@ def compile_policy(
     return call
 
 
+def _function(fn: Callable, variables: Sequence, jit: bool, name: str) -> Any:
+    """`fn` as a TensorFlow function; with `jit` one that XLA compiles."""
+    if jit and devices.platform() == "cpu":
+        return programs.KeptFunction(fn, variables, name)
+    return tf.function(fn, jit_compile=jit, autograph=False)
+
+
 def _words(x) -> np.ndarray:
     """The entries of an array as float32, bit by bit if they are as long."""
     if x.itemsize == 4:
@@ -130,112 +115,6 @@ def _words(x) -> np.ndarray:
     if x.itemsize > 1:
         raise TypeError(f"A {x.dtype} is neither float32, int32, bool nor uint8.")
     return x.ravel().astype(np.float32)
-
-
-def _program(fn: Callable, specs: Sequence, variables: Sequence, name: str) -> tuple:
-    """What XLA needs to know of `fn(*specs)`, on CPUs.
-
-    `fn` is described once, as a pure function of the variables' values and the leaves
-    of its arguments. Tracing it takes most of the time to a first update, so the
-    description is kept on disk. Only on CPUs, as it was never tried on others.
-
-    Returns:
-      A function of leaves and of what it captures, that does the same as `fn` and
-      returns leaves; what it captures; the structure of what `fn` returns.
-    """
-    values = [tf.TensorSpec(v.shape, v.dtype) for v in variables]
-    text = f"{name} {specs} {values}" if name else ""
-    description = programs.read(text)
-    if description is None:
-        description = _describe(fn, specs, variables, values)
-        programs.write(text, *description)
-    about, module = description
-    with tf.init_scope():  # may be called while another function is traced
-        function, captured = _registered(about, module, specs, variables)
-    return function, captured, about["structure"]
-
-
-def _leaves(tree) -> list:
-    """What a structure holds; an argument may be left out, as None."""
-    return [x for x in keras.tree.flatten(tree) if x is not None]
-
-
-def _describe(fn, specs, variables, values) -> tuple[dict, bytes]:
-    """Traces `fn` for `_program`; XLA's input, and what to do with its results."""
-    tree, about = keras.tree, {}
-
-    def pure(values, args):
-        mapping = list(zip(variables, values))
-        with keras.StatelessScope(state_mapping=mapping) as scope:
-            out = fn(*args)
-        leaves = [tf.convert_to_tensor(x) for x in tree.flatten(out)]
-        now = [scope.get_current_value(v) for v in variables]
-        written = [i for i, value in enumerate(values) if now[i] is not value]
-        about["structure"] = tree.pack_sequence_as(out, range(len(leaves)))
-        about["written"] = written
-        return leaves + [now[i] for i in written]
-
-    whole = tf.function(pure, autograph=False).get_concrete_function(values, specs)
-    if whole.captured_inputs:
-        names = [x.name for x in whole.captured_inputs]
-        raise ValueError(f"These are neither arguments nor variables: {names}")
-    inputs = whole.inputs[: len(variables)]
-    about["read"] = [i for i, value in enumerate(inputs) if value.consumers()]
-    about["results"] = [(x.shape.as_list(), x.dtype.name) for x in whole.outputs]
-
-    def needed(read, args):
-        found = dict(zip(about["read"], read))
-        none = [tf.zeros(value.shape, value.dtype) for value in values]
-        return whole([found.get(i, x) for i, x in enumerate(none)], args)
-
-    read = [values[i] for i in about["read"]]
-    function = tf.function(needed, jit_compile=True, autograph=False)
-    concrete = function.get_concrete_function(read, specs)
-    module = compiler_ir.from_concrete_function(concrete, _leaves((read, specs)))
-    text = module(stage="stablehlo_serialized", platform_name="CPU")
-    # The error function is written in a dialect (MHLO) that is not read again; another
-    # one (CHLO) has it by the same name.
-    return about, text.replace(b"\0mhlo\0", b"\0chlo\0")
-
-
-# Functions in use, by name.
-_FUNCTIONS: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
-
-
-def _registered(about, module, specs, variables) -> tuple:
-    """A function that does what a description says, and the variables it captures."""
-    types = [dtype for _, dtype in about["results"]]
-    shapes = [tf.TensorShape(shape) for shape, _ in about["results"]]
-    number = len(types) - len(about["written"])  # the rest are values of variables
-
-    def call(*leaves):
-        values = [tf.convert_to_tensor(variables[i].value) for i in about["read"]]
-        results = xla.call_module(
-            [*values, *leaves],
-            version=xla.call_module_maximum_supported_version(),
-            module=module,
-            Tout=types,
-            Sout=shapes,
-            platforms=["CPU"],
-        )
-        for index, value in zip(about["written"], results[number:]):
-            variables[index].assign(value)
-        return results[:number]
-
-    function = tf.function(call, jit_compile=True, autograph=False)
-    concrete = function.get_concrete_function(*_leaves(specs))
-    # Under a name that does not depend on what was traced before, or XLA would not
-    # find the program that it kept.
-    digest = hashlib.sha256(json.dumps(about).encode() + module).hexdigest()
-    name = f"dreamer_{digest[:16]}"
-    found = _FUNCTIONS.get(name)
-    if found is None:
-        definition = type(concrete.function_def)()
-        definition.CopyFrom(concrete.function_def)
-        definition.signature.name = name
-        found = atomic_function.from_function_def(definition, concrete.function_type)
-        _FUNCTIONS[name] = found
-    return found, concrete.captured_inputs
 
 
 def value_and_grad(fn: Callable[[], tuple], variables: Sequence) -> tuple:
