@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from dreamer_tf.configs import presets, v3
 from dreamer_tf.configs.fields import updated
 from dreamer_tf.configs.run import RunConfig
 
@@ -19,14 +20,10 @@ WORKLOADS = {
 
 def load(name: str, precision: str = "float32") -> tuple[RunConfig, Any]:
     """Settings of a workload's run and of its agent."""
-    # Not above: these load Keras, of which the starting process knows nothing.
-    from dreamer_tf.agent import version_module
-    from dreamer_tf.configs import presets
-
     version, benchmark, size = WORKLOADS[name]
     run, config = presets.load(version, benchmark, task="walker_walk")
     if size:
-        config = version_module(version).sized(config, size)
+        config = v3.sized(config, size)
     # One action repeat for all, so that a decision costs the same everywhere.
     run = dataclasses.replace(run, repeat=2)
     return run, updated(config, {"precision": precision})

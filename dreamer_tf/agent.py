@@ -30,11 +30,11 @@ from gymnasium import spaces
 from keras import ops
 
 from dreamer_tf import engine, rssm
-from dreamer_tf.configs.fields import from_dict, to_dict
+from dreamer_tf.configs import VERSIONS, config_class
+from dreamer_tf.configs.fields import from_dict, to_dict, validate
 from dreamer_tf.envs.base import RESERVED
 from dreamer_tf.errors import UserError, reason
 
-VERSIONS = ("v1", "v2", "v3")
 IN_BATCHES = (*RESERVED, "id")  # besides observations
 MODES = ("train", "eval", "random")
 
@@ -80,14 +80,14 @@ def make_agent(
       UserError: an unknown version, a space or config it cannot handle, or more
         devices than there are.
     """
-    module = version_module(version)
-    config = module.Config() if config is None else config
-    if not isinstance(config, module.Config):
+    module, kind = version_module(version), config_class(version)
+    config = kind() if config is None else config
+    if not isinstance(config, kind):
         raise UserError(
             f"The config is a {type(config).__module__}.{type(config).__name__}; for "
-            f"{version} it must be a {module.__name__}.Config."
+            f"{version} it must be a {kind.__module__}.Config."
         )
-    config.validate()
+    validate(config)
     if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
         raise UserError(f"The seed is {seed!r}; it must be from 0 to {2**32 - 1}.")
     return module.AGENT(obs_space, action_space, config, seed, devices)

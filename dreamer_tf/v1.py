@@ -7,16 +7,13 @@ keep; attributes are named as in `v3.py`. Vector observations are our own
 extension, with the encoder and decoder that DreamerV2 has for them.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 import keras
 import numpy as np
 from keras import layers, ops
 
 from dreamer_tf import engine, nets, replay, rssm
 from dreamer_tf.agent import Agent, Progress
-from dreamer_tf.configs.fields import limit
+from dreamer_tf.configs.v1 import Config
 from dreamer_tf.distributions import (
     Bernoulli,
     DiagNormal,
@@ -30,78 +27,6 @@ from dreamer_tf.optimizers import Adam
 from dreamer_tf.returns import lambda_return
 
 sg = ops.stop_gradient
-
-# ------------------------------------------------------------------- config --
-
-
-@dataclass(frozen=True)
-class Config:
-    """All that defines DreamerV1, by official names; the defaults are for DMC."""
-
-    deter_size: int = 200  # width of the recurrent state and the layers around it
-    stoch_size: int = 30  # number of Gaussian latent variables
-    num_units: int = 400  # width of the heads
-    dense_act: str = "elu"  # activation of the heads, a name in keras.activations
-    cnn_act: str = "relu"  # activation of the convolutions
-    cnn_depth: int = 32  # image channels of the outermost stage, doubled inwards
-    enc_kernels: tuple[int, ...] = (4, 4, 4, 4)  # sizes of the encoder's convolutions
-    dec_kernels: tuple[int, ...] = (5, 5, 6, 6)  # sizes of the decoder's convolutions
-    # widths of the vector MLPs in encoder and decoder (not in the paper)
-    mlp_layers: tuple[int, ...] = (400, 400, 400, 400)
-    pcont: bool = False  # learn a discount head from is_terminal
-    free_nats: float = 3.0  # nats of the mean KL below which there is no gradient
-    kl_scale: float = 1.0  # factor of the KL
-    pcont_scale: float = 10.0  # factor of the discount head's loss
-    model_lr: float = 6e-4  # learning rate of the world model
-    value_lr: float = 8e-5  # learning rate of the value model
-    actor_lr: float = 8e-5  # learning rate of the action model
-    grad_clip: float = 100.0  # largest norm of a model's gradients; 0: any
-    batch_size: int = 50  # sequences of a batch
-    batch_length: int = 50  # steps of a sequence
-    dataset_balance: bool = False  # draw ends of episodes more often
-    # draw sequences that end with an episode as well, which the official code
-    # leaves out
-    include_end: bool = True
-    prefill: int = 5000  # random frames before the first update
-    pretrain: int = 100  # updates before the policy acts, besides the first one
-    train_every: int = 1000  # frames between updates
-    train_steps: int = 100  # updates each time
-    clip_rewards: Literal["none", "tanh"] = "none"  # transformation of rewards
-    discount: float = 0.99  # discount factor
-    disclam: float = 0.95  # λ of the returns
-    horizon: int = 15  # steps of imagination
-    action_init_std: float = 5.0  # initial scale of continuous actions
-    # noise on actions; auto: additive_gaussian, or epsilon_greedy if discrete
-    expl: Literal["auto", "additive_gaussian", "epsilon_greedy"] = "auto"
-    expl_amount: float = 0.3  # standard deviation or probability of the noise
-    expl_decay: float = 0.0  # frames in which it halves; 0: never
-    expl_min: float = 0.0  # its smallest amount
-    eval_noise: float = 0.0  # its amount in evaluation
-    # evaluation takes the likeliest of so many sampled actions; 0: the tanh of the
-    # mean
-    eval_samples: int = 100
-    # of the layers' computation; auto: bfloat16 on a GPU, float32 on a CPU
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    # compile the update with XLA (TensorFlow backend, one device; JAX always does)
-    jit: bool = True
-
-    def validate(self):
-        """Raises UserError if a setting is out of range."""
-        sizes = "deter_size stoch_size num_units cnn_depth mlp_layers"
-        limit(self, f"{sizes} batch_size train_every", at_least=1)
-        nets.check_kernels(self, "enc_kernels dec_kernels")
-        # The discount head leaves out the last step, which could be terminal.
-        limit(self, "batch_length", at_least=1 + self.pcont)
-        # The last imagined state is the bootstrap of the ones before.
-        limit(self, "horizon", at_least=2)
-        scales = "free_nats kl_scale pcont_scale model_lr value_lr actor_lr grad_clip"
-        noise = "expl_amount expl_decay expl_min eval_noise eval_samples"
-        counts = "prefill pretrain train_steps"
-        limit(self, f"{scales} {noise} {counts}", at_least=0)
-        limit(self, "discount disclam", at_least=0, at_most=1)
-        limit(self, "action_init_std", above=0)
-        nets.check_activations(self, "dense_act cnn_act")
-
 
 # ---------------------------------------------------------------- RSSM cell --
 

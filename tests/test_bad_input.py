@@ -402,7 +402,7 @@ def test_spaces(arguments, pattern, home, capsys):
 
 def test_a_config_of_another_version(home, capsys):
     config = agents.version_module("v1").Config()
-    pattern = r"config is a dreamer_tf.v1.Config; for v3 it must be a dreamer_tf.v3"
+    pattern = r"config is a dreamer_tf.configs.v1.Config; for v3 .* dreamer_tf.configs.v3"
     make = functools.partial(agents.make_agent, "v3", PLAIN, ACTION, config)
     check(lambda home: make(), pattern, home, capsys)
 

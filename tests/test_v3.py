@@ -10,6 +10,7 @@ from gymnasium import spaces
 from dreamer_tf import v3
 from dreamer_tf.agent import Progress, make_agent
 from dreamer_tf.configs.fields import updated
+from dreamer_tf.configs.v3 import sized
 from dreamer_tf.errors import UserError
 
 TRACE = pathlib.Path(__file__).parent / "golden" / "v3" / "replay_trace.json"
@@ -91,7 +92,7 @@ def random_batch(agent, seed=0):
     ],
 )
 def test_parameter_counts(size, shapes, count):
-    config = v3.sized(v3.Config(), size)
+    config = sized(v3.Config(), size)
     actions = spaces.Box(-1, 1, (6,), np.float32)
     agent = v3.DreamerV3(space(shapes), actions, config)
     assert sum(agent.param_count().values()) == count

@@ -1,8 +1,14 @@
 """Frozen dataclasses that are at once the settings, the flags and their help.
 
-A field's comment (on its line, or on the lines directly above) is the help text
-of its flag; nesting gives dotted names: `dyn: Dyn` with `deter: int` becomes
-`--dyn.deter`. This module imports no backend.
+A field's comment (on its line, or on the lines directly above) is the help text of
+its flag. Its type says what it may be, see `ranges`. A field that is a dataclass is a
+group, whose settings have dotted names: `dyn: Dyn` with `deter: int` is `--dyn.deter`.
+
+A field that is a `Mapping[str, X]` gives its group open names: besides the group's own
+settings it then has one for any other name, of type X. It is never shown itself: in
+flags, files and changes the open names stand beside the group's own. With
+`entries: Mapping[str, float]` in the group `loss_scales`, `--loss_scales.position=0.7`
+is stored as `{"loss_scales": {..., "position": 0.7}}`.
 """
 
 import ast
@@ -15,104 +21,113 @@ import io
 import operator
 import sys
 import tokenize
-import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from absl import flags
 
+from dreamer_tf.configs import ranges
 from dreamer_tf.errors import UserError
 
 C = TypeVar("C")  # a frozen dataclass
+ANY = "NAME"  # stands for an open name in the help
 
 
 # --- Walking and checking ---------------------------------------------------
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yields (dotted name, type hint, value) of every field that is not nested."""
+    """Yields (dotted name, type hint, value) of every setting, groups resolved."""
     for name, hint in _hints(type(config)).items():
         value = getattr(config, name)
         if dataclasses.is_dataclass(value):
             yield from leaves(value, f"{prefix}{name}.")
+        elif _is_open(hint):
+            for entry, item in value.items():
+                yield prefix + entry, typing.get_args(hint)[1], item
         else:
             yield prefix + name, hint, value
 
 
 def validate(config: Any) -> None:
-    """Calls `validate()` of the dataclass and of every nested one, inner first."""
+    """Checks the range of every setting, then the rules across settings.
+
+    The rules are the method `validate()` of a dataclass, if it has one; those of the
+    inner groups come first.
+
+    Raises:
+      UserError: the first setting that is wrong.
+    """
+    sentence = getattr(config, "SENTENCE", ranges.SENTENCE)
+    for name, hint, value in leaves(config):
+        ranges.check(name, hint, value, sentence)
+    _check_rules(config)
+
+
+def _check_rules(config: Any) -> None:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
-            validate(value)
+            _check_rules(value)
     if hasattr(config, "validate"):
         config.validate()
 
 
-def limit(
-    config: Any,
-    names: str,
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-) -> None:
-    """Refuses values out of range; of a list, every entry counts.
+def limit(config: Any, name: str, **limits: float) -> None:
+    """Refuses a setting that is out of a range which depends on others.
 
     Args:
-      names: dotted, with spaces between them.
-
-    Raises:
-      UserError: names the first one that is out of range.
+      name: dotted.
+      limits: `at_least`, `above`, `at_most`, `below`, as of `ranges.Range`.
     """
-    for name in names.split():
-        value = operator.attrgetter(name)(config)
-        for number in value if isinstance(value, tuple) else (value,):
-            limits = {
-                "at least": (at_least, operator.ge),
-                "above": (above, operator.gt),
-                "at most": (at_most, operator.le),
-                "below": (below, operator.lt),
-            }
-            given = [(w, end, ok) for w, (end, ok) in limits.items() if end is not None]
-            if not all(ok(number, end) for _, end, ok in given):
-                wanted = " and ".join(f"{words} {end}" for words, end, _ in given)
-                raise UserError(f"{name} is {number}; it must be {wanted}.")
+    ranges.Range(**limits).check(name, operator.attrgetter(name)(config))
 
 
 def updated(config: C, changes: Mapping[str, Any]) -> C:
-    """A copy with dotted fields replaced: `updated(c, {"dyn.deter": 512})`.
+    """A copy with settings replaced: `updated(c, {"dyn.deter": 512})`.
 
-    Values are checked against the field's type (1e6 is a whole number, a list
+    Values are checked against the setting's type (1e6 is a whole number, a list
     serves as a tuple); ranges are checked last, on the finished copy.
 
     Raises:
       UserError: unknown name, wrong type, or a value out of range.
     """
     known = {name: hint for name, hint, _ in leaves(config)}
+    groups = _open_groups(config)
     checked = {}
     for name, value in changes.items():
-        if name not in known:
+        hint = known.get(name) or _open_hint(name, groups)
+        if hint is None:
             close = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean '{close[0]}'?" if close else "there is none like it."
-            raise UserError(f"Unknown setting '{name}': {hint}")
-        checked[name] = _convert(name, known[name], value)
+            text = f"did you mean '{close[0]}'?" if close else "there is none like it."
+            raise UserError(f"Unknown setting '{name}': {text}")
+        checked[name] = _convert(name, hint, value)
     result = _replace(config, checked)
     validate(result)
     return result
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Nested dict of JSON types; tuples become lists."""
-    return {
-        field.name: _plain(getattr(config, field.name))
-        for field in dataclasses.fields(config)
-    }
+    """Nested dict of JSON types; tuples become lists.
+
+    A group of open names only is left out while it has none.
+    """
+    result: dict[str, Any] = {}
+    for name, hint in _hints(type(config)).items():
+        value = getattr(config, name)
+        if dataclasses.is_dataclass(value):
+            if group := to_dict(value):
+                result[name] = group
+        elif _is_open(hint):
+            result |= value
+        else:
+            result[name] = list(value) if isinstance(value, tuple) else value
+    return result
 
 
 def from_dict(default: C, data: Mapping[str, Any]) -> C:
-    """Inverse of `to_dict`; fields that `data` lacks are those of `default`.
+    """Inverse of `to_dict`; settings that `data` lacks are those of `default`.
 
     Raises:
       UserError: unknown name, wrong type, or a value out of range.
@@ -125,9 +140,10 @@ def _flat(default: Any, data: Any, prefix: str = "") -> dict[str, Any]:
         raise UserError(
             f"Setting '{prefix[:-1]}' must be a group of settings, got {data!r}."
         )
+    names = _hints(type(default))
     result: dict[str, Any] = {}
     for name, value in data.items():
-        nested = getattr(default, name, None)
+        nested = getattr(default, name) if name in names else None
         if dataclasses.is_dataclass(nested):
             result |= _flat(nested, value, f"{prefix}{name}.")
         else:
@@ -135,43 +151,71 @@ def _flat(default: Any, data: Any, prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return to_dict(value)
-    return list(value) if isinstance(value, tuple) else value
-
-
 def _replace(config: C, changes: Mapping[str, Any], prefix: str = "") -> C:
+    hints = _hints(type(config))
     fields: dict[str, Any] = {}
-    for field in dataclasses.fields(config):  # type: ignore[arg-type]
-        value, name = getattr(config, field.name), prefix + field.name
+    for field, hint in hints.items():
+        value, name = getattr(config, field), prefix + field
         if dataclasses.is_dataclass(value):
-            fields[field.name] = _replace(value, changes, name + ".")
+            fields[field] = _replace(value, changes, name + ".")
+        elif _is_open(hint):
+            new = {
+                name.removeprefix(prefix): item
+                for name, item in changes.items()
+                if name.startswith(prefix) and not _is_own(name, prefix, hints)
+            }
+            fields[field] = {**value, **new}
         elif name in changes:
-            fields[field.name] = changes[name]
+            fields[field] = changes[name]
     return dataclasses.replace(config, **fields)  # type: ignore[type-var]
+
+
+# --- Open names ---------------------------------------------------------------
+
+
+def _is_open(hint: Any) -> bool:
+    """Whether a field of this type holds the open names of its group."""
+    return typing.get_origin(hint) is Mapping
+
+
+def _is_own(name: str, prefix: str, hints: Mapping[str, Any]) -> bool:
+    """Whether a dotted name is a setting of the group itself, not an open name."""
+    own = name.removeprefix(prefix)
+    return own in hints and not _is_open(hints[own])
+
+
+def _open_groups(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Groups with open names: prefix of their settings, "loss_scales." -> type."""
+    groups: dict[str, Any] = {}
+    for name, hint in _hints(type(config)).items():
+        value = getattr(config, name)
+        if dataclasses.is_dataclass(value):
+            groups |= _open_groups(value, f"{prefix}{name}.")
+        elif _is_open(hint):
+            groups[prefix] = typing.get_args(hint)[1]
+    return groups
+
+
+def _open_hint(name: str, groups: Mapping[str, Any]) -> Any:
+    """The type of an open name; None if its group has none."""
+    for prefix, hint in groups.items():
+        if name.startswith(prefix) and name != prefix:
+            return hint
+    return None
 
 
 # --- Types -------------------------------------------------------------------
 
 
 def _hints(cls: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(cls)
+    """Type of every field, with its ranges."""
+    hints = typing.get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-def _optional(hint: Any) -> tuple[Any, bool]:
-    """Splits `X | None` into (X, True); anything else is (hint, False)."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        inner = [arg for arg in typing.get_args(hint) if arg is not type(None)]
-        if len(inner) == 1:
-            return inner[0], True
-        raise TypeError(f"A setting has one type, or one type and None, not {hint}.")
-    return hint, False
-
-
 def _expects(hint: Any) -> str:
-    inner, optional = _optional(hint)
+    """What a value of this type is, for the end of "it must be"."""
+    inner, optional, _ = ranges.split(hint)
     if typing.get_origin(inner) is Literal:
         text = "one of " + ", ".join(map(str, typing.get_args(inner)))
     elif typing.get_origin(inner) is tuple:
@@ -184,7 +228,7 @@ def _expects(hint: Any) -> str:
 
 def _convert(name: str, hint: Any, value: Any) -> Any:
     """`value` as the field's type; UserError with the field's name otherwise."""
-    inner, optional = _optional(hint)
+    inner, optional, _ = ranges.split(hint)
     if value is None and optional:
         return None
     wrong = UserError(f"Setting '{name}' must be {_expects(hint)}, got {value!r}.")
@@ -211,7 +255,7 @@ def _convert(name: str, hint: Any, value: Any) -> Any:
 
 def _parse(name: str, hint: Any, text: str) -> Any:
     """A flag's text as the field's type."""
-    inner, optional = _optional(hint)
+    inner, optional, _ = ranges.split(hint)
     if optional and text.lower() in ("none", ""):
         return None
     if typing.get_origin(inner) is tuple:
@@ -234,7 +278,8 @@ def _parse(name: str, hint: Any, text: str) -> Any:
 class _Parser(flags.ArgumentParser):
     def __init__(self, name: str, hint: Any):
         self.name, self.hint = name, hint
-        self.syntactic_help = _expects(hint)
+        texts = (_expects(hint), ranges.limits(hint))
+        self.syntactic_help = ", ".join(text for text in texts if text)
 
     def parse(self, argument: Any) -> Any:
         if not isinstance(argument, str):
@@ -304,15 +349,33 @@ def parser(name: str) -> Callable[[list[str]], list[str]]:
     return parse
 
 
-def define_flags(config: Any, flag_values: flags.FlagValues, section: str) -> None:
-    """Defines one flag per field, the config's values as defaults.
+def define_flags(
+    config: Any,
+    flag_values: flags.FlagValues,
+    section: str,
+    argv: Sequence[str] = (),
+) -> None:
+    """Defines one flag per setting, the config's values as defaults.
 
-    `section` is the heading under which `--helpfull` lists them.
+    Args:
+      section: the heading under which `--helpfull` lists them.
+      argv: the command line that will be parsed, whose open names become flags.
     """
     texts = helps(config)
-    for name, hint, value in leaves(config):
-        inner, _ = _optional(hint)
-        if inner is bool:
+    settings = {name: (hint, value) for name, hint, value in leaves(config)}
+    given = [
+        word.lstrip("-").split("=")[0]
+        for word in flag_values.read_flags_from_files(list(argv))
+        if word.startswith("-")
+    ]
+    for prefix, hint in _open_groups(config).items():
+        example = prefix + ANY  # a flag as well, so that the help shows it
+        for name in (example, *given):
+            if name.startswith(prefix) and name != prefix:
+                settings.setdefault(name, (hint, None))
+                texts.setdefault(name, texts[example])
+    for name, (hint, value) in settings.items():
+        if hint is bool:
             flag: flags.Flag = _Switch(name, value, texts[name])
         elif typing.get_origin(hint) is Literal and isinstance(value, str):
             choices = typing.get_args(hint)
@@ -324,22 +387,31 @@ def define_flags(config: Any, flag_values: flags.FlagValues, section: str) -> No
 
 
 def from_flags(config: C, flag_values: flags.FlagValues) -> C:
-    """The config with every field replaced by its parsed flag, ranges checked."""
-    return updated(
-        config, {name: flag_values[name].value for name, *_ in leaves(config)}
-    )
+    """The config with every setting replaced by its parsed flag, ranges checked."""
+    values = {name: flag_values[name].value for name, *_ in leaves(config)}
+    groups = _open_groups(config)
+    for name in flag_values:
+        if _open_hint(name, groups) and flag_values[name].value is not None:
+            values[name] = flag_values[name].value
+    return updated(config, values)
 
 
 def helps(config: Any, prefix: str = "") -> dict[str, str]:
-    """Dotted name -> the field's comment in the source."""
+    """Dotted name -> the field's comment in the source.
+
+    The comment of a field for open names stands under the name `ANY` and under those
+    that `config` has.
+    """
     comments = _comments(type(config))  # type: ignore[arg-type]
     texts: dict[str, str] = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
+    for field, hint in _hints(type(config)).items():
+        value, text = getattr(config, field), comments.get(field, "")
         if dataclasses.is_dataclass(value):
-            texts |= helps(value, f"{prefix}{field.name}.")
+            texts |= helps(value, f"{prefix}{field}.")
+        elif _is_open(hint):
+            texts |= {prefix + name: text for name in (ANY, *value)}
         else:
-            texts[prefix + field.name] = comments.get(field.name, "")
+            texts[prefix + field] = text
     return texts
 
 

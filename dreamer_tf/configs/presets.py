@@ -8,7 +8,7 @@ protocol's. What each protocol means is told in `reproductions/protocols.py`.
 import difflib
 from typing import Any
 
-from dreamer_tf.agent import version_module
+from dreamer_tf.configs import config_class, v3
 from dreamer_tf.configs.fields import updated
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import UserError
@@ -37,7 +37,7 @@ def load(
     Raises:
       UserError: a name that does not exist.
     """
-    module = version_module(version)
+    config = config_class(version)()
     protocol = protocol or PROTOCOLS[version][0]
     _one_of("--benchmark", benchmark, BENCHMARKS)
     _one_of(f"--protocol of {version}", protocol, PROTOCOLS[version])
@@ -56,9 +56,8 @@ def load(
     ):
         agent |= changes
     run |= _RUN.get((version, benchmark, protocol), {})
-    config = module.Config()
-    if "size" in agent:
-        config = module.sized(config, agent.pop("size"))
+    if "size" in agent:  # of V3 only
+        config = v3.sized(config, agent.pop("size"))
     return updated(RunConfig(), run), updated(config, agent)
 
 

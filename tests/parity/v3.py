@@ -9,6 +9,7 @@ from keras import ops
 
 from dreamer_tf import distributions, engine, nets, optimizers, returns, v3
 from dreamer_tf.configs.fields import updated
+from dreamer_tf.configs.v3 import Opt
 from tests.parity.common import Rows, below, built, load_weights
 
 # What the official config can say, and we fix because the papers do.
@@ -553,10 +554,10 @@ def optimizer(rows, get, config, run):
     rows.group = "optimizer"
     d = get("opt")
     start = {k[6:]: v for k, v in d.items() if k.startswith("param/")}
-    fields = {f.name for f in dataclasses.fields(v3.Opt)}
+    fields = {f.name for f in dataclasses.fields(Opt)}
     for i, options in enumerate(config["opts"]):
         recorded = get(f"opt{i}")
-        opt_config = v3.Opt(**{k: v for k, v in options.items() if k in fields})
+        opt_config = Opt(**{k: v for k, v in options.items() if k in fields})
         params = {k: keras.Variable(v, dtype="float32") for k, v in start.items()}
         opt = optimizers.LaProp(params, opt_config)
         for t in range(4):
