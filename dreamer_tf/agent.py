@@ -21,7 +21,6 @@ import pathlib
 import random
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import keras
@@ -30,31 +29,27 @@ from gymnasium import spaces
 from keras import ops
 
 from dreamer_tf import engine, rssm
-from dreamer_tf.configs import VERSIONS, config_class
+from dreamer_tf.configs import config_class
 from dreamer_tf.configs.fields import from_dict, to_dict, validate
+from dreamer_tf.distributions import Continuous, Distribution, OneHot, sg
 from dreamer_tf.envs.base import RESERVED
+from dreamer_tf.envs.spaces import (
+    check_action_space,
+    check_obs_space,
+    space_from_json,
+    space_to_json,
+)
 from dreamer_tf.errors import UserError, reason
+from dreamer_tf.nets import Head
+from dreamer_tf.rssm import Belief, State
 
-IN_BATCHES = (*RESERVED, "id")  # besides observations
 MODES = ("train", "eval", "random")
 
 # Which axis of an update's noise is the batch: of imagination's, sequences times steps.
 BATCH_AXIS = {"post": 0, "latent": 1, "action": 1}
 
 # Streams of randomness below the run's seed.
-INIT, POLICY, UPDATE, REPORT = range(4)
-
-
-@dataclass
-class Progress:
-    """What a version's `Schedule` decides by."""
-
-    records: int = 0  # rows added to replay, first rows of episodes included
-    decisions: int = 0  # actions executed in training environments
-    frames: int = 0  # decisions times action repeat
-    episodes: int = 0  # finished training episodes
-    finished_frames: int = 0  # frames of finished training episodes
-    items: int = 0  # sequences that can be sampled from replay
+INIT, POLICY, UPDATE, REPORT, DREAM = range(5)
 
 
 def make_agent(
@@ -80,7 +75,8 @@ def make_agent(
       UserError: an unknown version, a space or config it cannot handle, or more
         devices than there are.
     """
-    module, kind = version_module(version), config_class(version)
+    kind = config_class(version)
+    module = importlib.import_module(f"dreamer_tf.{version}")
     config = kind() if config is None else config
     if not isinstance(config, kind):
         raise UserError(
@@ -91,15 +87,6 @@ def make_agent(
     if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
         raise UserError(f"The seed is {seed!r}; it must be from 0 to {2**32 - 1}.")
     return module.AGENT(obs_space, action_space, config, seed, devices)
-
-
-def version_module(version: str):
-    """The module of a version: `Config`, `AGENT`, `Schedule`, `make_replay`."""
-    if version not in VERSIONS:
-        raise UserError(
-            f"The version is '{version}'; choose from {', '.join(VERSIONS)}."
-        )
-    return importlib.import_module(f"dreamer_tf.{version}")
 
 
 def load_agent(path: str | pathlib.Path) -> "Agent":
@@ -119,8 +106,7 @@ def load_agent(path: str | pathlib.Path) -> "Agent":
         meta = json.loads((path / "agent.json").read_text())
         with np.load(path / "agent.npz", allow_pickle=False) as data:
             state = dict(data)
-        module = version_module(meta["version"])
-        config = from_dict(module.Config(), meta["config"])
+        config = from_dict(config_class(meta["version"])(), meta["config"])
         obs_space = space_from_json(meta["obs_space"])
         action_space = space_from_json(meta["action_space"], bound=1)
         seed = int(meta["seed"])
@@ -141,16 +127,24 @@ def load_agent(path: str | pathlib.Path) -> "Agent":
 class Agent(abc.ABC):
     """Base of the three agents.
 
-    A version defines `build` (networks, among them `dyn`, and optimizers),
-    `train_step` and `policy_step`, the noise these draw (`draw`, `draw_policy`),
-    and, for reports, `encode`, `decode` and `split_context`.
+    A version defines `build`, which makes the networks and optimizers: `cell` (the
+    RSSM), `encoder` and the heads `decoder`, `reward`, `continues`, `actor` and
+    `critic`; its losses and `train_step`; and `policy_step`.
     """
 
     version: ClassVar[str]
     latents: ClassVar[tuple[str, ...]] = ()  # of the state, stored in replay
     losses: ClassVar[tuple[str, ...]] = ()  # besides those of the observations
     batch_name: ClassVar[str] = "batch_size"  # where the config says it
-    dyn: Any  # the RSSM cell
+    acts_last: ClassVar[bool] = False  # in the last imagined state, too
+    context = 0  # rows of a batch that only give the start state
+    horizon: int  # steps of imagination
+    action_kind: type[Distribution]  # of the actor
+    cell: Any
+    encoder: Any
+    reward: Head
+    critic: Head
+    actor: Callable
 
     def __init__(
         self, obs_space, action_space, config, seed: int = 0, devices: int = 1
@@ -159,8 +153,9 @@ class Agent(abc.ABC):
         self.config, self.seed = config, seed
         self.shapes = check_obs_space(obs_space, (*self.latents, *self.losses))
         self.actions, self.discrete = check_action_space(action_space)
+        self.decoded = list(self.shapes)  # entries that the model predicts
         self.updates, self.decisions = 0, 0
-        self.frames = 0  # of training; the loop says so, V1's exploration asks
+        self.frames = 0  # of training so far, set by the loop; V1's exploration uses it
         self.params: dict[str, keras.Variable] = {}  # what optimizers train
         self.variables: dict[str, keras.Variable] = {}  # all that is saved
         check_devices(devices)
@@ -176,6 +171,7 @@ class Agent(abc.ABC):
             initial_seed(seed),
         ):
             self.build()
+        self._check_scales()
         self._compile()
 
     @abc.abstractmethod
@@ -183,32 +179,28 @@ class Agent(abc.ABC):
         """Makes networks and optimizers and names their variables."""
 
     @abc.abstractmethod
-    def draw(self, seed, batch, carry=None) -> dict:
-        """All noise of one update."""
+    def split_context(self, batch) -> tuple[State, dict]:
+        """State before the rows of a batch that are trained on, and these rows."""
+
+    @abc.abstractmethod
+    def start_steps(self, length: int) -> slice:
+        """The steps of a sequence from which imagination starts."""
 
     @abc.abstractmethod
     def train_step(self, noise, batch, carry=None) -> tuple:
         """One update of everything; returns metrics and what goes to replay."""
 
     @abc.abstractmethod
-    def draw_policy(self, seed, obs, state) -> dict:
-        """All noise of one decision."""
-
-    @abc.abstractmethod
     def policy_step(self, noise, obs, state, mode) -> tuple:
-        """One decision; returns actions and the new state."""
+        """One decision; returns actions and the new model state."""
 
     @abc.abstractmethod
-    def encode(self, obs):
-        """What the RSSM sees of observations."""
+    def observations(self, state) -> dict[str, Distribution]:
+        """Predicted distribution of every observation entry in a model state."""
 
     @abc.abstractmethod
-    def decode(self, state) -> dict:
-        """Predicted observations in their own units, images in [0, 1]."""
-
-    @abc.abstractmethod
-    def split_context(self, batch) -> tuple:
-        """State before the rows of a batch that are trained on, and these rows."""
+    def continuation(self, feat):
+        """Predicted probability that the episode goes on, from features."""
 
     def add_variables(self, variables: dict[str, keras.Variable]):
         """Registers variables as part of the agent's saved state, by path."""
@@ -248,18 +240,104 @@ class Agent(abc.ABC):
                 jit=False,
             )
         )
+        self._dream = functools.cache(
+            lambda length, given: engine.compile(
+                self.dream_step,
+                functools.partial(self._draw_dream, length),
+                read=everything,
+                jit=False,
+            )
+        )
 
     def _decide(self, seed, obs, state, mode):
         noise = self.draw_policy(seed, obs, state)
         action, new = self.policy_step(noise, obs, state, mode)
-        return action, state | new
+        return action, state | new._asdict() | {"action": action}
+
+    def per_entry(self, vector, image) -> Callable:
+        """From predictions by entry to distributions: of vectors, and of images.
+
+        Args:
+          vector: makes one from a prediction and the number of its axes.
+          image: makes one from a prediction.
+        """
+        return lambda predictions: {
+            k: image(x) if len(self.shapes[k]) == 3 else vector(x, len(self.shapes[k]))
+            for k, x in predictions.items()
+        }
+
+    # -------------------------------------------------------------- noise --
+
+    def draw(self, seed, batch, carry=None) -> dict:
+        """All noise of one update: for latents, and for actions in imagination."""
+        size, rows = batch["reward"].shape
+        length = rows - self.context
+        starts = size * len(range(length)[self.start_steps(length)])
+        seeds = [engine.fold_in(seed, i) for i in range(3)]
+        lead = self.horizon + self.acts_last, starts
+        return {
+            "post": self.cell.noise(seeds[0], (size, length)),
+            "latent": self.cell.noise(seeds[1], (self.horizon, starts)),
+            "action": self.action_kind.noise(seeds[2], lead, self.actions),
+        }
+
+    def draw_policy(self, seed, obs, state) -> dict:
+        """All noise of one decision."""
+        size = state["action"].shape[0]
+        seeds = [engine.fold_in(seed, i) for i in range(2)]
+        return {
+            "post": self.cell.noise(seeds[0], (size,)),
+            "action": self.action_kind.noise(seeds[1], (size,), self.actions),
+        }
+
+    def _draw_dream(self, length, seed, state, given) -> dict:
+        """All noise of a dream, time first."""
+        lead = length, state["action"].shape[0]
+        return {
+            "latent": self.cell.noise(engine.fold_in(seed, 0), lead),
+            "action": self.action_kind.noise(
+                engine.fold_in(seed, 1), lead, self.actions
+            ),
+        }
+
+    def explore_noise(self, seed, size: int):
+        """Noise of `distributions.explore` for a batch of actions."""
+        kind = OneHot if self.discrete else Continuous
+        return kind.noise(seed, (size,), self.actions)
+
+    # ------------------------------------------------- what versions share --
+
+    def tokens(self, batch):
+        """Encoded observations, `[B, T, E]`."""
+        return self.encoder({k: batch[k] for k in self.shapes})
+
+    def start_and_rows(self, batch, carry=None) -> tuple[State, dict]:
+        """As `split_context`; `carry` replaces the start state."""
+        start, rows = self.split_context(batch)
+        return start if carry is None else State(carry["deter"], carry["stoch"]), rows
+
+    def starts(self, belief: Belief) -> State:
+        """The states from which imagination starts, `[N, ...]`, without gradients."""
+        steps = self.start_steps(belief.deter.shape[1])
+        states = (x[:, steps] for x in (belief.deter, belief.stoch))
+        return sg(State(*(ops.reshape(x, (-1, *x.shape[2:])) for x in states)))
+
+    def infer(self, obs, state, noise=None) -> State:
+        """The model state after one more observation, `[B, ...]`."""
+        batch = {k: obs[k][:, None] for k in (*self.shapes, "is_first")}
+        batch["action"] = state["action"][:, None]
+        noise = None if noise is None else noise[:, None]
+        start = State(state["deter"], state["stoch"])
+        _, last = rssm.observe(self.cell, start, self.tokens(batch), batch, noise)
+        return last
 
     # ------------------------------------------------------------- acting --
 
     def initial_state(self, batch_size: int) -> dict[str, np.ndarray]:
         """State of the policy before the first observation, `[B, ...]`, all zero."""
         action = ops.zeros((batch_size, self.actions))
-        return engine.to_host(self.dyn.initial(batch_size) | {"action": action})
+        state = self.cell.initial(batch_size)._asdict() | {"action": action}
+        return engine.to_host(state)
 
     def policy(
         self, obs: dict, state: dict, mode: Literal["train", "eval", "random"]
@@ -344,21 +422,84 @@ class Agent(abc.ABC):
 
     def report_step(self, noise, batch, context):
         """See `report`."""
-        state, rows = self.split_context(batch)
+        start, rows = self.split_context(batch)
         noise = noise["post"]
         seen = {k: v[:, :context] for k, v in rows.items()}
-        state, post = rssm.observe(
-            self.dyn,
-            state,
-            self.encode({k: seen[k] for k in self.shapes}),
-            seen["action"],
-            seen["is_first"],
-            noise[:, :context],
-        )
+        tokens = self.tokens(seen)
+        post, last = rssm.observe(self.cell, start, tokens, seen, noise[:, :context])
         later = rssm.predict(
-            self.dyn, state, rows["action"][:, context:], noise[:, context:]
+            self.cell, last, rows["action"][:, context:], noise[:, context:]
         )
-        return self.decode({k: ops.concatenate([post[k], later[k]], 1) for k in later})
+        both = zip((post.deter, post.stoch), later)
+        states = State(*(ops.concatenate(each, 1) for each in both))
+        return self.decode(states._asdict())
+
+    def decode(self, state: dict) -> dict:
+        """Predicted observations of a model state, in their own units.
+
+        Args:
+          state: `deter` and `stoch`, `[..., ...]`, such as `policy` returns.
+
+        Returns:
+          Per entry `[..., *shape]`; images in [0, 1], not clipped.
+        """
+        state = State(state["deter"], state["stoch"])
+        return {k: x.observation for k, x in self.observations(state).items()}
+
+    def dream(
+        self,
+        state: dict,
+        length: int,
+        seed: int = 0,
+        actions: np.ndarray | None = None,
+    ) -> dict[str, Any]:
+        """What the model expects to happen next, without observations.
+
+        The first action is that of `state`, which the policy has chosen already; the
+        others are sampled from the actor in the imagined states.
+
+        Args:
+          state: as `policy` returns it, `[B, ...]`.
+          length: number of steps T.
+          seed: decides all that is left to chance, together with the agent's seed.
+          actions: `[B, T, A]`, carried out instead of the policy's.
+
+        Returns:
+          `obs`, by entry `[B, T, *shape]`, images in [0, 1]; `action` `[B, T, A]`,
+          which led there; `reward`, `continues` (the probability that the episode goes
+          on) and `value` of every state, `[B, T]`.
+        """
+        state = {k: np.asarray(state[k]) for k in ("deter", "stoch", "action")}
+        size = len(state["action"])
+        if actions is not None:
+            actions = np.asarray(actions, np.float32)
+            if actions.shape != (size, length, self.actions):
+                raise ValueError(
+                    f"actions have the shape {actions.shape}; they must have "
+                    f"{(size, length, self.actions)}."
+                )
+        call = self._dream(length, actions is not None)
+        given = {} if actions is None else {"actions": actions}
+        return engine.to_host(call(engine.seed(self.seed, DREAM, seed), state, given))
+
+    def dream_step(self, noise, state, given):
+        """See `dream`."""
+        start = State(state["deter"], state["stoch"])
+        if given:
+            action = given["actions"]
+            states = rssm.predict(self.cell, start, action, rssm.swap(noise["latent"]))
+        else:
+            states, action = rssm.roll_out(
+                self.cell, self.actor, start, state["action"], noise
+            )
+        feat = self.cell.feat(states)
+        return {
+            "obs": self.decode(states._asdict()),
+            "action": action,
+            "reward": self.reward(feat).mean,
+            "continues": self.continuation(feat),
+            "value": self.critic(feat).mean,
+        }
 
     def _check_batch(self, size: int, name: str):
         if size % self.devices:
@@ -366,6 +507,15 @@ class Agent(abc.ABC):
                 f"{name} is {size}; with --devices={self.devices} it must be a "
                 f"multiple of {self.devices}."
             )
+
+    def _check_scales(self):
+        for name in self.config.loss_scales.entries:
+            if name not in self.decoded:
+                raise UserError(
+                    f"--loss_scales.{name} is no loss of Dreamer{self.version.upper()} "
+                    "and no observation entry that it predicts; these are "
+                    f"{', '.join(self.decoded)}."
+                )
 
     def _select(self, batch: dict) -> dict:
         """The entries the compiled step reads; of latents only the first row."""
@@ -432,6 +582,11 @@ class Agent(abc.ABC):
 # ------------------------------------------------------------------ helpers --
 
 
+def weighted(losses: dict, scale: Callable[[str], float]):
+    """The sum of the losses' means times their factors, a scalar."""
+    return sum(scale(name) * ops.mean(loss) for name, loss in losses.items())
+
+
 def check_devices(number: int):
     """Raises UserError if there are not as many devices as are to share a batch."""
     there, kind = engine.available(), engine.platform().upper()
@@ -472,74 +627,3 @@ def initial_seed(seed: int):
         yield
     finally:
         random.setstate(state)
-
-
-def check_obs_space(
-    space: spaces.Space, taken: tuple[str, ...] = ()
-) -> dict[str, tuple[int, ...]]:
-    """Shapes of all observation entries; raises UserError if one does not fit.
-
-    Args:
-      taken: names that entries must not have, besides those of every batch.
-    """
-    if not isinstance(space, spaces.Dict):
-        raise UserError(
-            f"The observation space is {space}; it must be a Dict of named entries."
-        )
-    shapes = {}
-    for key, entry in space.spaces.items():
-        image = entry.dtype == np.uint8 and len(entry.shape or ()) == 3
-        vector = entry.dtype == np.float32 and len(entry.shape or ()) <= 2
-        if not isinstance(entry, spaces.Box) or not (image or vector):
-            raise UserError(
-                f"Observation '{key}' is {entry}; it must be a float32 Box with at "
-                "most two axes, or a uint8 Box of shape [height, width, channels]."
-            )
-        if key in (*IN_BATCHES, *taken) or "/" in key:
-            raise UserError(
-                f"Observation '{key}' has a name that cannot be used; rename it to one "
-                f"without '/' that is none of {', '.join((*IN_BATCHES, *taken))}."
-            )
-        if 0 in entry.shape:
-            raise UserError(
-                f"Observation '{key}' is {entry}, which holds no number; leave it out."
-            )
-        shapes[key] = tuple(entry.shape)
-    if not shapes:
-        raise UserError("The observation space is empty; it needs at least one entry.")
-    return shapes
-
-
-def check_action_space(space: spaces.Space) -> tuple[int, bool]:
-    """Width of the action vector, and whether it is discrete."""
-    if isinstance(space, spaces.Discrete) and space.start == 0:
-        return int(space.n), True
-    if isinstance(space, spaces.Box) and len(space.shape) == 1 and space.shape[0]:
-        bounds = np.stack([space.low, space.high], 1)
-        if (bounds == (-1, 1)).all():
-            return int(space.shape[0]), False
-    raise UserError(
-        f"The action space is {space}; it must be Discrete from 0, or a Box from -1 to "
-        "1 with one axis."
-    )
-
-
-def space_to_json(space: spaces.Space) -> dict:
-    """A JSON description of a space of `check_obs_space`/`check_action_space`."""
-    if isinstance(space, spaces.Dict):
-        return {"dict": {k: space_to_json(v) for k, v in space.spaces.items()}}
-    if isinstance(space, spaces.Discrete):
-        return {"discrete": int(space.n)}
-    return {"box": list(space.shape or ()), "dtype": str(space.dtype)}
-
-
-def space_from_json(data: dict, bound: float = np.inf) -> spaces.Space:
-    """The inverse of `space_to_json`; the bounds of a float32 Box are not in it."""
-    if "dict" in data:
-        entries = {k: space_from_json(v) for k, v in data["dict"].items()}
-        return spaces.Dict(entries, sort_keys=False)  # V1 and V2 join them in order
-    if "discrete" in data:
-        return spaces.Discrete(data["discrete"])
-    if data["dtype"] == "uint8":
-        return spaces.Box(0, 255, tuple(data["box"]), np.uint8)
-    return spaces.Box(-bound, bound, tuple(data["box"]), np.float32)

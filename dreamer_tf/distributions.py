@@ -1,33 +1,77 @@
-"""The distributions of the papers on top of TensorFlow Probability.
+"""The distributions of the papers, on top of TensorFlow Probability.
 
-Each takes its noise as an argument of `sample`: all randomness of an update is
-drawn beforehand, so a step is a deterministic function of its inputs.
-`sample(None)` is the mode, with the same gradient as a sample (of `TanhNormal` it is
-the tanh of the mean).
+A distribution takes its noise as an argument of `sample`: all randomness of an update
+is drawn before it, so that a step is a deterministic function of its inputs. `noise`
+draws what `sample` needs. `sample(None)` is the mode, with the same gradient as a
+sample (of `TanhNormal` it is the tanh of the mean).
+
+What predicts an observation also knows how the observation is encoded: `log_prob`
+takes the observation as it is stored, `observation` is the prediction in the same
+units (images in [0, 1]).
 """
 
 import math
+from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
-from dreamer_tf import returns
-from dreamer_tf.engine import platform, tfp
+from dreamer_tf import engine, returns
+from dreamer_tf.engine import tfp
 
 tfd = tfp.distributions
 
 
-class OneHot:
-    """Vector of one-hot categoricals with straight-through gradients.
+class Distribution:
+    """Base: remembers the tensors and options that it was made of.
 
-    The latents of DreamerV2 and V3 (V2 Algorithm 1) and all discrete actions.
+    Attributes:
+      raw: the tensors, as they were given.
+      options: the other arguments of the constructor, by name.
+    """
+
+    def __init__(self, *raw, **options):
+        self.raw, self.options = raw, options
+
+    def __init_subclass__(cls):
+        engine.register(cls)
+
+    def like(self, *raw):
+        """A distribution of the same kind and options from other tensors."""
+        return type(self)(*raw, **self.options)
+
+    def __getitem__(self, index):
+        """The distribution of some of the entries, such as `dist[:-1]`."""
+        return self.like(*(x[index] for x in self.raw))
+
+
+def sg(tree: Any) -> Any:
+    """Stops gradients into tensors, distributions, and structures of them."""
+
+    def stop(x):
+        if isinstance(x, Distribution):
+            return x.like(*map(ops.stop_gradient, x.raw))
+        return ops.stop_gradient(x)
+
+    return keras.tree.map_structure(stop, tree)
+
+
+# ---------------------------------------------------------- discrete variables --
+
+
+class OneHot(Distribution):
+    """One-hot categorical with straight-through gradients (V2 Algorithm 1).
+
+    Discrete actions of all versions; of latents see `OneHots`.
 
     Args:
       logits: `[..., C]`; computed in float32.
-      unimix: share of a uniform distribution mixed in (DreamerV3: 1%).
+      unimix: share of a uniform distribution that is mixed in (DreamerV3: 1%).
     """
 
     def __init__(self, logits, unimix: float = 0.0):
+        super().__init__(logits, unimix=unimix)
         logits = ops.cast(logits, "float32")
         probs = ops.softmax(logits, -1)
         if unimix:
@@ -35,7 +79,12 @@ class OneHot:
             logits = ops.log(probs)
         self.dist = tfd.OneHotCategorical(logits=logits)
         self.logits, self.probs = logits, probs  # [..., C]
-        self.parameters = {"logits": logits}
+
+    @staticmethod
+    def noise(seed, lead, width=None):
+        """Uniform noise for a batch of shape `lead`; one number for each variable."""
+        del width
+        return engine.uniform(seed, lead)
 
     def sample(self, noise=None):
         """One-hot `[..., C]` from uniform noise `[...]` by inverting the CDF."""
@@ -43,9 +92,9 @@ class OneHot:
         if noise is None:
             index = ops.argmax(self.logits, -1)
         else:
-            # A product where XLA's cumulative sum is slow; but a GPU multiplies float32
-            # with 11 bits only, which are too few for the rare classes.
-            if platform() == "cpu":
+            # XLA's cumulative sum is slow on CPUs, so there it is a matrix product. A
+            # GPU multiplies float32 with 11 bits, too few for the rare classes.
+            if engine.platform() == "cpu":
                 cdf = ops.matmul(self.probs, ops.triu(ops.ones((classes, classes))))
             else:
                 cdf = ops.cumsum(self.probs, -1)
@@ -64,12 +113,66 @@ class OneHot:
         """`[...]`, in nats."""
         return self.dist.entropy()
 
-    def kl(self, other: "OneHot"):
+    def kl(self, other):
         """`KL(self || other)`, `[...]`, in nats."""
         return tfd.kl_divergence(self.dist, other.dist)
 
 
-class BoundedNormal:
+class OneHots(OneHot):
+    """Independent one-hot variables: the latents of DreamerV2 and V3.
+
+    Args: as `OneHot`, with logits `[..., S, C]`.
+    """
+
+    @staticmethod
+    def noise(seed, lead, width=None):
+        """Uniform noise `[*lead, width]` for `width` variables."""
+        return engine.uniform(seed, (*lead, width))
+
+    def entropy(self):
+        """`[...]`, in nats, summed over the variables."""
+        return ops.sum(super().entropy(), -1)
+
+    def kl(self, other):
+        """`KL(self || other)`, `[...]`, in nats, summed over the variables."""
+        return ops.sum(super().kl(other), -1)
+
+
+class Bernoulli(Distribution):
+    """Binary event; labels may be soft.
+
+    Args:
+      logits: `[...]`.
+    """
+
+    def __init__(self, logits):
+        super().__init__(logits)
+        self.dist = tfd.Bernoulli(logits=ops.cast(logits, "float32"))
+
+    def log_prob(self, value):
+        """`[...] -> [...]`, `value` in [0, 1]."""
+        # TFP silently truncates Python and NumPy floats to integers here.
+        return self.dist.log_prob(ops.convert_to_tensor(value, "float32"))
+
+    @property
+    def mean(self):
+        """Probability of the event, `[...]`."""
+        return ops.sigmoid(self.dist.logits)
+
+
+# -------------------------------------------------------- continuous variables --
+
+
+class Continuous(Distribution):
+    """Base of the distributions that are sampled from standard normal noise."""
+
+    @staticmethod
+    def noise(seed, lead, width):
+        """Standard normal noise `[*lead, width]`."""
+        return engine.normal(seed, (*lead, width))
+
+
+class BoundedNormal(Continuous):
     """DreamerV3's continuous policy (official `heads.bounded_normal`).
 
     A normal whose mean is in (-1, 1) and whose standard deviation is in
@@ -80,12 +183,12 @@ class BoundedNormal:
     """
 
     def __init__(self, mean, std, minstd: float = 0.1, maxstd: float = 1.0):
+        super().__init__(mean, std, minstd=minstd, maxstd=maxstd)
         std = (maxstd - minstd) * ops.sigmoid(std + 2.0) + minstd
-        # Only now, as in the official code.
+        # Cast after the squashing, as in the official code.
         mean, std = (ops.cast(x, "float32") for x in (ops.tanh(mean), std))
         self.dist = tfd.Independent(tfd.Normal(mean, std), 1)
         self.mean, self.std = mean, std
-        self.parameters = {"mean": mean, "std": std}
         bounds = (0.5 * math.log(2 * math.pi * s**2) + 0.5 for s in (minstd, maxstd))
         self.minent, self.maxent = bounds
 
@@ -102,7 +205,7 @@ class BoundedNormal:
         return self.dist.entropy()
 
 
-class TruncNormal:
+class TruncNormal(Distribution):
     """DreamerV2's continuous policy: a normal truncated to [-1, 1].
 
     Args:
@@ -112,12 +215,18 @@ class TruncNormal:
     """
 
     def __init__(self, mean, std, min_std: float = 0.1, init_std: float = 0.0):
+        super().__init__(mean, std, min_std=min_std, init_std=init_std)
         mean, std = (ops.cast(x, "float32") for x in (mean, std))
         self.mean = ops.tanh(mean)
         self.std = 2 * ops.sigmoid((std + init_std) / 2) + min_std
         self.dist = tfd.Independent(
             tfd.TruncatedNormal(self.mean, self.std, -1.0, 1.0), 1
         )
+
+    @staticmethod
+    def noise(seed, lead, width):
+        """Uniform noise `[*lead, width]`."""
+        return engine.uniform(seed, (*lead, width))
 
     def sample(self, noise=None):
         """`[..., A]` from uniform noise `[..., A]` by inverting the CDF.
@@ -143,7 +252,7 @@ class TruncNormal:
         return ops.sum(self.dist.distribution.entropy(), -1)
 
 
-class TanhNormal:
+class TanhNormal(Continuous):
     """DreamerV1's continuous policy: the tanh of a normal.
 
     Args:
@@ -154,6 +263,9 @@ class TanhNormal:
     """
 
     def __init__(self, mean, std, min_std: float, init_std: float, samples: int = 100):
+        super().__init__(
+            mean, std, min_std=min_std, init_std=init_std, samples=samples
+        )
         mean, std = (ops.cast(x, "float32") for x in (mean, std))
         self.mean = 5 * ops.tanh(mean / 5)
         self.std = ops.softplus(std + init_std) + min_std
@@ -187,7 +299,7 @@ class TanhNormal:
     def best(self, candidates):
         """The likeliest of `[K, ..., A]` candidates, `[..., A]` (V1's evaluation).
 
-        The official code takes the number found for the first row for all rows,
+        The official code takes the index found for the first row for all rows,
         which is the same for one environment.
         """
         index = ops.argmax(self.log_prob(candidates), 0)
@@ -195,7 +307,7 @@ class TanhNormal:
         return ops.sum(chosen[..., None] * candidates, 0)
 
 
-class DiagNormal:
+class DiagNormal(Continuous):
     """DreamerV1's latents: independent normals.
 
     Args:
@@ -203,6 +315,7 @@ class DiagNormal:
     """
 
     def __init__(self, mean, std):
+        super().__init__(mean, std)
         self.mean, self.std = (ops.cast(x, "float32") for x in (mean, std))
         self.dist = tfd.Independent(tfd.Normal(self.mean, self.std), 1)
 
@@ -214,26 +327,9 @@ class DiagNormal:
         """`[...]`, in nats, summed over S."""
         return self.dist.entropy()
 
-    def kl(self, other: "DiagNormal"):
+    def kl(self, other):
         """`KL(self || other)`, `[...]`, in nats, summed over S."""
         return tfd.kl_divergence(self.dist, other.dist)
-
-
-class UnitNormal:
-    """Predictions of DreamerV1 and V2: a normal of standard deviation 1.
-
-    Args:
-      mean: `[..., *event]`.
-      rank: number of axes of an event.
-    """
-
-    def __init__(self, mean, rank: int = 0):
-        self.mean = ops.cast(mean, "float32")
-        self.dist = tfd.Independent(tfd.Normal(self.mean, 1.0), rank)
-
-    def log_prob(self, value):
-        """`[..., *event] -> [...]`, constants included."""
-        return self.dist.log_prob(value)
 
 
 def explore(action, amount, noise, discrete: bool):
@@ -251,28 +347,100 @@ def explore(action, amount, noise, discrete: bool):
     return OneHot(ops.log(probs)).sample(noise)
 
 
-class Bernoulli:
-    """Binary event; labels may be soft.
+# ------------------------------------------------------------------ predictions --
+
+
+class UnitNormal(Distribution):
+    """Numbers and vectors in DreamerV1 and V2: a normal of standard deviation 1.
 
     Args:
-      logits: `[...]`.
+      mean: `[..., *event]`.
+      rank: number of axes of an event.
     """
 
-    def __init__(self, logits):
-        self.dist = tfd.Bernoulli(logits=ops.cast(logits, "float32"))
+    def __init__(self, mean, rank: int = 0):
+        super().__init__(mean, rank=rank)
+        self.mean = ops.cast(mean, "float32")
+        self.dist = tfd.Independent(tfd.Normal(self.mean, 1.0), rank)
 
     def log_prob(self, value):
-        """`[...] -> [...]`, `value` in [0, 1]."""
-        # TFP silently truncates Python and NumPy floats to integers here.
-        return self.dist.log_prob(ops.convert_to_tensor(value, "float32"))
+        """`[..., *event] -> [...]`, constants included."""
+        return self.dist.log_prob(value)
 
     @property
-    def mean(self):
-        """Probability of the event, `[...]`."""
-        return ops.sigmoid(self.dist.logits)
+    def observation(self):
+        """`[..., *event]`."""
+        return self.mean
 
 
-class TwoHot:
+class ImageNormal(UnitNormal):
+    """Images in DreamerV1 and V2: a unit normal over pixels in [-0.5, 0.5].
+
+    Args:
+      mean: `[..., H, W, C]`.
+    """
+
+    def __init__(self, mean):
+        super().__init__(mean, rank=3)
+        self.options = {}
+
+    def log_prob(self, value):
+        """uint8 `[..., H, W, C] -> [...]`, constants included."""
+        return super().log_prob(centred(value))
+
+    @property
+    def observation(self):
+        """`[..., H, W, C]`, around [0, 1]."""
+        return self.mean + 0.5
+
+
+def centred(image, dtype="float32"):
+    """uint8 images as DreamerV1 and V2 see and predict them, in [-0.5, 0.5]."""
+    return ops.cast(image, dtype) / 255 - 0.5
+
+
+class SquaredError(Distribution):
+    """Images in DreamerV3: minus the squared error over pixels in [0, 1].
+
+    Args:
+      mean: `[..., *event]`, in the space in which errors are measured.
+      rank: number of axes of an event.
+    """
+
+    def __init__(self, mean, rank: int = 3):
+        super().__init__(mean, rank=rank)
+        self.mean, self.rank = ops.cast(mean, "float32"), rank
+
+    def encode(self, value):
+        """The observation in that space."""
+        return ops.cast(value, "float32") / 255
+
+    def log_prob(self, value):
+        """`[..., *event] -> [...]`: minus the sum of squared errors."""
+        error = ops.square(self.mean - self.encode(value))
+        axes = range(len(error.shape) - self.rank, len(error.shape))
+        return -ops.sum(error, tuple(axes))
+
+    @property
+    def observation(self):
+        """`[..., *event]` in the observation's units; images in [0, 1]."""
+        return self.mean
+
+
+class SymlogError(SquaredError):
+    """Vectors in DreamerV3: squared error of symlog values (Eq. 8)."""
+
+    def encode(self, value):
+        """The observation in symlog space."""
+        return returns.symlog(ops.cast(value, "float32"))
+
+    @property
+    def observation(self):
+        """`[..., *event]` in the observation's units."""
+        return returns.symexp(self.mean)
+
+
+class TwoHot(Distribution):
     """Categorical over exponentially spaced bins (DreamerV3, Eqs. 10 and 11).
 
     Args:
@@ -280,6 +448,7 @@ class TwoHot:
     """
 
     def __init__(self, logits):
+        super().__init__(logits)
         self.logits = ops.cast(logits, "float32")
         self.bins = returns.twohot_bins(self.logits.shape[-1])
         top = ops.stop_gradient(ops.max(self.logits, -1))
@@ -289,15 +458,33 @@ class TwoHot:
 
     def log_prob(self, value):
         """`[...] -> [...]`: minus the cross-entropy to the two-hot code of value."""
-        return self.expected(self.code(value))
+        return -self.loss((value, 1.0))
 
-    def code(self, value):
-        """The two-hot code of numbers, a constant: `[...] -> [..., N]`."""
-        return returns.twohot(ops.stop_gradient(value), self.bins)
+    def loss(self, *targets):
+        """Weighted sum of the cross-entropies to several targets.
 
-    def expected(self, target, mass: float = 1.0):
-        """`Σ target · log p`, `[..., N] -> [...]`, of a target that sums to `mass`."""
-        return ops.sum(target * self.logits, -1) - mass * self.norm
+        Args:
+          targets: pairs of numbers and a factor. Along the first axis there may be
+            fewer numbers than predictions, which leaves out the last predictions.
+
+        Returns:
+          `[...]`, as many along the first axis as the shortest target has.
+        """
+        code, mass, count = None, 0.0, self.logits.shape[0]
+        for value, factor in targets:
+            value = ops.stop_gradient(value)
+            missing = self.logits.shape[0] - value.shape[0]
+            if missing:
+                # Numbers are padded, and results cut: cutting the logits costs more.
+                count = min(count, value.shape[0])
+                around = ((0, missing), *[(0, 0)] * (len(value.shape) - 1))
+                value = ops.pad(value, around)
+            coded = returns.twohot(value, self.bins)
+            coded = coded if factor == 1 else factor * coded
+            code = coded if code is None else code + coded
+            mass += factor
+        loss = -(ops.sum(code * self.logits, -1) - mass * self.norm)
+        return loss if count == self.logits.shape[0] else loss[:count]
 
     @property
     def mean(self):

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from dreamer_tf import engine
+
 
 def global_norm(tensors):
     """L2 norm of all entries of a list of tensors."""
@@ -27,7 +29,18 @@ def zeros_like(variable):
     return keras.Variable(np.zeros(variable.shape, "float32"), trainable=False)
 
 
-class LaProp:
+class Optimizer:
+    """Base: the parameters by path, and gradients with respect to them."""
+
+    params: dict
+
+    def gradients(self, fn):
+        """Gradients of `fn() -> (loss, more)`: loss, more, and gradients by path."""
+        (loss, more), grads = engine.value_and_grad(fn, list(self.params.values()))
+        return loss, more, dict(zip(self.params, grads))
+
+
+class LaProp(Optimizer):
     """LaProp with adaptive gradient clipping and warm-up (V3, official `opt.py`).
 
     LaProp: arXiv 2002.04839. Clipping: arXiv 2102.06171, but by a tensor's norm instead
@@ -95,7 +108,7 @@ class LaProp:
         }
 
 
-class Adam:
+class Adam(Optimizer):
     """Adam after clipping by the global norm (DreamerV1 and V2).
 
     With all gradients of the group together and t = 1, 2, … the number of the update:

@@ -34,45 +34,23 @@ def recursion(x, decay, last):
     return ops.stack(returns[::-1])
 
 
-def lambda_return(reward, value, discount, bootstrap, lambda_):
-    """λ-return in the indexing of DreamerV1 and V2 (V1 Eq. 6, V2 Eq. 4).
+def lambda_return(reward, discount, next_value, lam):
+    """λ-returns: `R_t = r_t + d_t ((1 - λ) v_t + λ R_{t+1})`, with `R_T = v_{T-1}`.
 
-    `R_t = r_t + d_t ((1 - λ) v_{t+1} + λ R_{t+1})`, where reward, discount and
-    return belong to the same state and `v_T = R_T = bootstrap`.
-
-    Args:
-      reward, value, discount: `[T, ...]`, time first.
-      bootstrap: `[...]`, value of the state after the last.
-      lambda_: mixing factor.
-
-    Returns:
-      `[T, ...]`.
-    """
-    following = ops.concatenate([value[1:], bootstrap[None]], 0)
-    x = reward + discount * (1 - lambda_) * following
-    return recursion(x, discount * lambda_, bootstrap)
-
-
-def lambda_return_v3(last, term, reward, boot, disc, lambda_):
-    """λ-return in the indexing of DreamerV3 (Eq. 5, official `lambda_return`).
-
-    Reward and continuation belong to the state that is *arrived at*:
-    `R_t = r_{t+1} + γ_{t+1} ((1 - λ_{t+1}) b_{t+1} + λ_{t+1} R_{t+1})` with
-    `γ = disc (1 - term)`, `λ = lambda_ (1 - last)` and `R_T = b_T`.
+    All three belong to the same step: to its reward, to whether there is a state after
+    it, and to that state's value. Which states the papers mean by that is seen where
+    this is called: in V1 (Eq. 6) and V2 (Eq. 4) a reward belongs to the state in which
+    it is predicted, in V3 (Eq. 5) to the state that is arrived at.
 
     Args:
-      last, term: `[T + 1, ...]`, time first, in [0, 1]; 1 where the sequence ends
-        (`last`) and where no reward can follow (`term`).
-      reward, boot: `[T + 1, ...]`.
-      disc, lambda_: scalars.
+      reward, discount, next_value: `[T, ...]`, time first.
+      lam: λ, a number or `[T, ...]`.
 
     Returns:
-      `[T, ...]`.
+      `R_0 … R_{T-1}`, `[T, ...]`.
     """
-    live = (1 - term)[1:] * disc
-    cont = (1 - last)[1:] * lambda_
-    x = reward[1:] + live * (1 - cont) * boot[1:]
-    return recursion(x, live * cont, boot[-1])
+    x = reward + discount * (1 - lam) * next_value
+    return recursion(x, discount * lam, next_value[-1])
 
 
 def twohot_bins(bins: int):

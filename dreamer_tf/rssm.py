@@ -1,103 +1,193 @@
-"""The two scans over a version's RSSM cell: observe and imagine.
+"""The recurrent state-space model: what the three cells share, and the scans over them.
 
 A cell (`v1.RSSM`, `v2.RSSM`, `v3.RSSM`) offers
-  `initial(batch_size)`: the zero state, a dictionary of `[B, ...]`;
-  `observing(tokens, action, is_first)`: `(inputs, step)`, where `inputs` are
-    everything that can be computed for all steps at once, `[B, T, ...]`, and
-    `step(state, input, noise) -> (state, outputs)` is one filtering step;
-  `imagining(start)`: `(state, step)`, where `state` is the start, perhaps with more
-    in it, and `step(state, action, noise) -> state` is one step of the prior.
-What does not depend on the recurrent state (actions, tokens) is projected for all steps
-before a scan: hence methods of cells that return two functions, one for before.
+  `initial(batch_size)`: the zero state;
+  `core(deter, stoch, action)`: the next recurrent state (the sequence model);
+  `posterior(deter, tokens)`: the latent's distribution given an observation;
+  `prior(deter)`: its distribution without one;
+  `feat(state)`: what the heads see of a state;
+  `ahead(tokens, action)`: both inputs, computed as far as they do not depend on the
+    state; `core` and `posterior` take the results instead of the inputs.
 """
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import keras
-from keras import ops
+from keras import layers, ops
 
 from dreamer_tf import engine
+from dreamer_tf.distributions import Distribution, sg
+from dreamer_tf.nets import Blocks, by_block
+from dreamer_tf.nets.fast import prepared
 
 
-def observe(cell, state, tokens, action, is_first, noise=None):
-    """Filters a batch of sequences: posterior states for every step.
+class State(NamedTuple):
+    """A model state."""
+
+    deter: Any  # [..., D], recurrent
+    stoch: Any  # [..., S] or, of one-hots, [..., S, C]: a sample of the latent
+
+
+class Belief(NamedTuple):
+    """Model states and the distributions from which their latents were sampled."""
+
+    deter: Any
+    stoch: Any
+    dist: Distribution
+
+    @property
+    def state(self) -> State:
+        return State(self.deter, self.stoch)
+
+
+class Dream(NamedTuple):
+    """What was imagined, time first."""
+
+    feat: Any  # [H + 1, N, F], of the start and of H imagined states
+    action: Any  # [H, N, A], chosen in each state; also in the last, if it acts there
+    policy: Any  # the distributions they were sampled from; None if it acts at the end
+
+
+class Cell(layers.Layer):
+    """Base of the cells.
+
+    Args:
+      latents: the class of the latent's distribution.
+      stoch: number of latent variables S.
+    """
+
+    blocks = 1  # of the recurrent state, see `nets.BlockLinear`
+
+    def __init__(self, latents: type[Distribution], stoch: int, **kwargs):
+        super().__init__(**kwargs)
+        self.latents, self.stoch = latents, stoch
+
+    def noise(self, seed, lead):
+        """Noise for the latents of a batch of shape `lead`."""
+        return self.latents.noise(seed, lead, self.stoch)
+
+
+def observe(cell, start: State, tokens, batch, noise=None) -> tuple[Belief, State]:
+    """Filters a batch of sequences: posterior states of every step.
 
     Args:
       cell: the RSSM.
-      state: state before the first step, `[B, ...]`.
+      start: state before the first step, `[B, ...]`.
       tokens: encoded observations, `[B, T, E]`.
-      action: actions that led to them, `[B, T, A]`.
-      is_first: `[B, T]`; where true, state and action are reset first.
+      batch: `action` `[B, T, A]`, which led to the observations, and `is_first`
+        `[B, T]`; where true, state and action are reset before the step.
       noise: of the latents, `[B, T, ...]`; None takes their mode.
 
     Returns:
-      The last state, and the cell's outputs as `[B, T, ...]`.
+      The states `[B, T, ...]`, and the last one `[B, ...]`.
     """
-    inputs, step = cell.observing(tokens, action, is_first)
-    xs = {"inputs": inputs} if noise is None else {"inputs": inputs, "noise": noise}
-    state, outputs = engine.scan(
-        lambda state, x: step(state, x["inputs"], x.get("noise")),
-        state,
-        keras.tree.map_structure(swap, xs),
-        tokens.shape[1],
-    )
-    return state, keras.tree.map_structure(swap, outputs)
+    length = tokens.shape[1]
+    kind: list[Distribution] = []
+
+    def step(state, x):
+        keep = x["keep"]
+        axes = [None] * (len(state.stoch.shape) - 1)
+        stoch = state.stoch * keep[(slice(None), *axes)]
+        deter = whole(cell.core(state.deter * keep[:, None], stoch, x["action"]))
+        post = cell.posterior(deter, x["tokens"])
+        kind[:] = [post]
+        state = State(deter, post.sample(x.get("noise")))
+        return state, {"deter": deter, "raw": post.raw, "stoch": state.stoch}
+
+    with prepared(cell, length):
+        keep = 1 - ops.cast(batch["is_first"], "float32")
+        tokens, action = cell.ahead(tokens, batch["action"] * keep[..., None])
+        xs = {"keep": keep, "action": action, "tokens": tokens}
+        xs |= {} if noise is None else {"noise": noise}
+        xs = keras.tree.map_structure(swap, xs)
+        last, found = engine.scan(step, start, xs, length)
+    found = keras.tree.map_structure(swap, found)
+    return Belief(found["deter"], found["stoch"], kind[0].like(*found["raw"])), last
 
 
-def imagine(cell, policy, start, length, noise=None):
+def imagine(
+    cell,
+    actor: Callable,
+    start: State,
+    length: int,
+    noise: dict,
+    action_grad: bool = True,
+) -> Dream:
     """Rolls the prior forward under a policy.
+
+    No gradient flows into what the actor sees.
 
     Args:
       cell: the RSSM.
-      policy: `policy(state, noise) -> {"action": [N, A], ...}`.
+      actor: from features to distributions of actions.
       start: states to start from, `[N, ...]`.
       length: number of steps H.
       noise: `{"action": [H, N, ...], "latent": [H, N, ...]}`; an entry that is
         missing means the mode.
+      action_grad: whether gradients flow through the actions.
 
     Returns:
-      States `s_1 … s_H`, `[H, N, ...]`, and what the policy said before each,
-      `[H, N, ...]`.
+      The start and H imagined states, and the H actions between them.
     """
-    state, advance = cell.imagining(start)
+    kind: list[Distribution] = []
 
     def step(state, noise):
-        out = policy(state, noise.get("action"))
-        state = advance(state, out["action"], noise.get("latent"))
-        return state, ({k: state[k] for k in start}, out)
+        policy = actor(sg(cell.feat(state)))
+        kind[:] = [policy]
+        action = policy.sample(noise.get("action"))
+        action = action if action_grad else sg(action)
+        state = advance(cell, state, action, noise.get("latent"))
+        return state, (state, action, policy.raw)
 
-    _, (states, outs) = engine.scan(step, state, noise or {}, length)
-    return states, outs
+    with prepared(cell, length):
+        _, (states, action, raw) = engine.scan(step, start, dreamed(noise), length)
+    feat = ops.concatenate([cell.feat(start)[None], cell.feat(states)], 0)
+    return Dream(feat, action, kind[0].like(*raw))
 
 
-def rollout(cell, policy, start, length, noise=None):
-    """As `imagine`, for a policy that also acts in the last state.
+def imagine_and_act(
+    cell,
+    actor: Callable,
+    start: State,
+    length: int,
+    noise: dict,
+    join: Callable = lambda feat: feat,
+) -> Dream:
+    """As `imagine`, but also acts in the last state; without any gradient.
 
     Args:
       noise: as there, but with actions `[H + 1, N, ...]`.
-
-    Returns:
-      What the policy said in `s_0 … s_H`, `[H + 1, N, ...]`.
+      join: makes of features what the actor gets and what is returned, see
+        `nets.Heads.joined`.
     """
-    noise = noise or {}
-    state, advance = cell.imagining(start)
+    noise = dreamed(noise)
+
+    def act(state, noise):
+        feat = join(cell.feat(State(whole(state.deter), state.stoch)))
+        return feat, actor(feat).sample(noise)
 
     def step(carry, noise):
         state, action = carry
-        state = advance(state, action, noise.get("latent"))
-        out = policy(state, noise.get("action"))
-        return (state, out["action"]), out
+        state = advance(cell, state, action, noise.get("latent"))
+        feat, action = act(state, noise.get("action"))
+        return (state, action), (feat, action)
 
     now = {k: v[0] for k, v in noise.items()}
     later = noise | {k: noise[k][1:] for k in noise if k == "action"}
-    first = policy(state, now.get("action"))
-    return engine.scan(step, (state, first["action"]), later, length, first)[1]
+    with prepared(cell, length):
+        state = enter(cell, sg(start))
+        first = act(state, now.get("action"))
+        _, (feat, action) = engine.scan(step, (state, first[1]), later, length, first)
+    return Dream(sg(feat), sg(action), None)
 
 
-def predict(cell, state, action, noise=None):
+def predict(cell, start: State, action, noise=None) -> State:
     """Rolls the prior forward under given actions.
 
     Args:
       cell: the RSSM.
-      state: `[B, ...]`.
+      start: `[B, ...]`.
       action: `[B, T, A]`.
       noise: of the latents, `[B, T, ...]`; None takes their mode.
 
@@ -105,15 +195,62 @@ def predict(cell, state, action, noise=None):
       States `[B, T, ...]`.
     """
     xs = {"action": action} if noise is None else {"action": action, "noise": noise}
-    start, advance = cell.imagining(state)
 
-    def step(now, x):
-        now = advance(now, x["action"], x.get("noise"))
-        return now, {k: now[k] for k in state}
+    def step(state, x):
+        state = advance(cell, state, x["action"], x.get("noise"))
+        return state, State(whole(state.deter), state.stoch)
 
     xs = keras.tree.map_structure(swap, xs)
-    _, states = engine.scan(step, start, xs, action.shape[1])
+    with prepared(cell, action.shape[1]):
+        _, states = engine.scan(step, enter(cell, start), xs, action.shape[1])
     return keras.tree.map_structure(swap, states)
+
+
+def roll_out(cell, actor, start: State, action, noise: dict) -> tuple[State, Any]:
+    """As `predict`, but only the first action is given; the actor chooses the others.
+
+    Args:
+      action: `[B, A]`.
+      noise: `{"action": [T, B, ...], "latent": [T, B, ...]}`.
+
+    Returns:
+      States `[B, T, ...]`, and the actions `[B, T, A]` that led to them.
+    """
+
+    def step(carry, noise):
+        state, action = carry
+        state = advance(cell, state, action, noise["latent"])
+        seen = State(whole(state.deter), state.stoch)
+        chosen = actor(cell.feat(seen)).sample(noise["action"])
+        return (state, chosen), (seen, action)
+
+    length = noise["latent"].shape[0]
+    with prepared(cell, length):
+        _, found = engine.scan(step, (enter(cell, start), action), noise, length)
+    return keras.tree.map_structure(swap, found)
+
+
+def dreamed(noise: dict) -> dict:
+    """The noise of imagination among all noise of an update."""
+    return {k: noise[k] for k in ("action", "latent") if k in noise}
+
+
+def advance(cell, state: State, action, noise=None) -> State:
+    """One step of the prior, `[N, ...]`."""
+    deter = cell.core(state.deter, state.stoch, action)
+    return State(deter, cell.prior(whole(deter)).sample(noise))
+
+
+def enter(cell, state: State) -> State:
+    """A state as a scan over `advance` carries it: by block, if the cell has any."""
+    if cell.blocks == 1:
+        return state
+    return State(by_block(state.deter, cell.blocks), state.stoch)
+
+
+def whole(deter):
+    """The recurrent state `[N, D]`, however it is carried."""
+    return deter.whole if isinstance(deter, Blocks) else deter
 
 
 def swap(x):

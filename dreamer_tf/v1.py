@@ -1,141 +1,131 @@
 """DreamerV1: Dream to Control: Learning Behaviors by Latent Imagination.
 
-Hafner, Lillicrap, Ba, Norouzi: arXiv 1912.01603 v3 (ICLR 2020).
-Equations are numbered as in the paper; "official" is github.com/danijar/dreamer
-at commit 56d4d44, whose names settings and weights
-keep; attributes are named as in `v3.py`. Vector observations are our own
-extension, with the encoder and decoder that DreamerV2 has for them.
+Hafner, Lillicrap, Ba, Norouzi: arXiv 1912.01603 v3 (ICLR 2020). Equations are numbered
+as in the paper; "official" is github.com/danijar/dreamer at commit 56d4d44, whose
+names settings and weights keep. Vector observations are our own extension, with the
+encoder and decoder that DreamerV2 has for them.
+
+  Eq. 1     transition, representation model   RSSM.prior, .posterior, .core
+  Eq. 2     action model                       DreamerV1.actor, distributions.TanhNormal
+  Eq. 6     λ-return                           behaviour, returns.lambda_return
+  Eq. 7     action model's objective           actor_loss
+  Eq. 8     value model's objective            critic_loss
+  Eq. 10    world model's objective            model_loss
+  Alg. 1    update, acting with exploration    train_step, policy_step
 """
 
-import keras
+from typing import Any, NamedTuple
+
 import numpy as np
 from keras import layers, ops
 
-from dreamer_tf import engine, nets, replay, rssm
-from dreamer_tf.agent import Agent, Progress
+from dreamer_tf import engine, nets, rssm
+from dreamer_tf.agent import Agent, weighted
 from dreamer_tf.configs.v1 import Config
 from dreamer_tf.distributions import (
     Bernoulli,
     DiagNormal,
+    Distribution,
+    ImageNormal,
     OneHot,
     TanhNormal,
     UnitNormal,
     explore,
+    sg,
 )
+from dreamer_tf.engine import devices
 from dreamer_tf.errors import UserError
 from dreamer_tf.optimizers import Adam
 from dreamer_tf.returns import lambda_return
-
-sg = ops.stop_gradient
+from dreamer_tf.rssm import Belief, Dream, State
 
 # ---------------------------------------------------------------- RSSM cell --
 
 
-class RSSM(layers.Layer):
-    """Recurrent state-space model with Gaussian latents (Eq. 1).
+class RSSM(rssm.Cell):
+    """Recurrent state-space model with Gaussian latents (Eq. 1; PlaNet's cell).
 
-    The cell is that of PlaNet (arXiv 1811.04551).
-
-    State: `deter [B, D]` and `stoch [B, S]`.
+    State: `deter [B, D]` and `stoch [B, S]`. See `rssm.py`.
 
     Args:
-      stoch, deter: sizes of the state.
+      config: `Config`.
       actions: width of the action vector.
       tokens: width of an encoded observation.
     """
 
-    def __init__(self, stoch: int, deter: int, actions: int, tokens: int, **kwargs):
-        super().__init__(**kwargs)
-        self.stoch, self.deter = stoch, deter
-        self.actions, self.tokens = actions, tokens
-        self.img1 = nets.SplitDense(deter, name="img1")
+    def __init__(self, config: Config, actions: int, tokens: int, **kwargs):
+        super().__init__(DiagNormal, config.stoch_size, **kwargs)
+        self.deter, self.actions, self.tokens = config.deter_size, actions, tokens
+        self.img1 = nets.SplitDense(self.deter, name="img1")
         # In float32 whatever the precision: the state is summed up over a sequence.
         self.cell = layers.GRUCell(
-            deter, reset_after=True, name="cell", dtype="float32"
+            self.deter, reset_after=True, name="cell", dtype="float32"
         )
-        self.img2 = layers.Dense(deter, name="img2")
-        self.img3 = layers.Dense(2 * stoch, name="img3")
-        self.obs1 = nets.SplitDense(deter, name="obs1")
-        self.obs2 = layers.Dense(2 * stoch, name="obs2")
+        self.img2 = layers.Dense(self.deter, name="img2")
+        self.img3 = layers.Dense(2 * self.stoch, name="img3")
+        self.obs1 = nets.SplitDense(self.deter, name="obs1")
+        self.obs2 = layers.Dense(2 * self.stoch, name="obs2")
 
     def build(self):
-        self.img1.build((None, self.stoch + self.actions))
-        self.obs1.build((None, self.deter + self.tokens))
+        self.img1.build((None, self.stoch), (None, self.actions))
+        self.obs1.build((None, self.deter), (None, self.tokens))
         for layer in (self.cell, self.img2, self.img3, self.obs2):
             layer.build((None, self.deter))
 
-    def initial(self, batch_size: int) -> dict:
+    def initial(self, batch_size: int) -> State:
         """The zero state."""
-        return {
-            "deter": ops.zeros((batch_size, self.deter)),
-            "stoch": ops.zeros((batch_size, self.stoch)),
-        }
+        return State(
+            ops.zeros((batch_size, self.deter)), ops.zeros((batch_size, self.stoch))
+        )
 
     def feat(self, state):
         """What the heads see: `[stoch, deter]`, `[..., S + D]`."""
-        return ops.concatenate([state["stoch"], state["deter"]], -1)
+        return ops.concatenate([state.stoch, state.deter], -1)
 
-    def dist(self, stats):
+    def ahead(self, tokens, action):
+        """Both, as far as they can be computed without the state."""
+        return self.obs1.known(tokens), self.img1.known(action)
+
+    def core(self, deter, stoch, action):
+        """The sequence model: `h_t = f(h_{t-1}, z_{t-1}, a_{t-1})`, `[B, D]`."""
+        x = ops.elu(self.img1(stoch, action))
+        return self.cell(x, [deter])[0]
+
+    def posterior(self, deter, tokens):
+        """`q(z_t | h_t, x_t)`: representation model (Eq. 1)."""
+        return self._latent(self.obs2(ops.elu(self.obs1(deter, tokens))))
+
+    def prior(self, deter):
+        """`p(z_t | h_t)`: transition model (Eq. 1)."""
+        return self._latent(self.img3(ops.elu(self.img2(deter))))
+
+    def _latent(self, stats):
         """The latent's distribution from raw outputs `[..., 2 S]`."""
         mean, std = ops.split(ops.cast(stats, "float32"), 2, -1)
         return DiagNormal(mean, ops.softplus(std) + 0.1)
 
-    def core(self):
-        """`(embed_action, core)`: `core(deter, stoch, embed_action(action)) -> deter`.
 
-        The sequence model; actions that are known can be embedded all at once.
-        """
-        first, second = self.img1.split(self.stoch)
-
-        def core(deter, stoch, action):
-            x = ops.elu(first(stoch) + action)
-            return self.cell(x, [deter])[0]
-
-        return second, core
-
-    def posterior(self):
-        """`(project, stats)`: `stats(deter, project(tokens)) -> [..., 2 S]`."""
-        first, second = self.obs1.split(self.deter)
-        return second, lambda d, projected: self.obs2(ops.elu(first(d) + projected))
-
-    def prior(self, deter):
-        """Raw outputs of the prior, `[..., D] -> [..., 2 S]`."""
-        return self.img3(ops.elu(self.img2(deter)))
-
-    def observing(self, tokens, action, is_first):
-        """One filtering step, see `rssm.py`; outputs deter, stoch, mean and std."""
-        embed_action, core = self.core()
-        project, stats = self.posterior()
-        keep = 1 - ops.cast(is_first, "float32")
-        inputs = {
-            "keep": keep,
-            "action": embed_action(action * keep[..., None]),
-            "tokens": project(tokens),
-        }
-
-        def step(state, x, noise):
-            deter = state["deter"] * x["keep"][:, None]
-            stoch = state["stoch"] * x["keep"][:, None]
-            deter = core(deter, stoch, x["action"])
-            post = self.dist(stats(deter, x["tokens"]))
-            state = {"deter": deter, "stoch": post.sample(noise)}
-            return state, state | {"mean": post.mean, "std": post.std}
-
-        return inputs, step
-
-    def imagining(self, start):
-        """One step of the prior, see `rssm.py`."""
-        embed_action, core = self.core()
-
-        def step(state, action, noise):
-            deter = core(state["deter"], state["stoch"], embed_action(action))
-            stoch = self.dist(self.prior(deter)).sample(noise)
-            return {"deter": deter, "stoch": stoch}
-
-        return start, step
+# ------------------------------------------------------------- what is passed --
 
 
-# -------------------------------------------------------------- world model --
+class Model(NamedTuple):
+    """What the world model makes of a batch."""
+
+    losses: dict[str, Any]  # by name, [B, T] or scalars
+    belief: Belief  # posterior states, [B, T, ...]
+    prior: Distribution  # of the same latents, before the observation
+    kl: Any  # [B, T], in nats
+
+
+class Behaviour(NamedTuple):
+    """What actor and critic learn from; time first, N = starts of imagination."""
+
+    feat: Any  # [H, N, F], of the imagined states
+    reward: Any  # [H, N], predicted in them
+    value: Any  # [H, N]
+    discount: Any  # [H, N]
+    weight: Any  # [H - 1, N], product of the discounts before a state
+    ret: Any  # [H - 1, N], λ-returns
 
 
 class DreamerV1(Agent):
@@ -148,26 +138,53 @@ class DreamerV1(Agent):
         """Makes all networks and the optimizers."""
         c = self.config
         feat = c.stoch_size + c.deter_size
-        self.enc = nets.StridedEncoder(
-            *self._inputs(),
-            **self._coder(c.enc_kernels),
+        images = {k: s for k, s in self.shapes.items() if len(s) == 3}
+        coder = {
+            "images": images,
+            "vectors": {k: s for k, s in self.shapes.items() if len(s) < 3},
+            "depth": c.cnn_depth,
+            "units": c.mlp_layers,
+            "act": c.dense_act,
+            "cnn_act": c.cnn_act,
+        }
+        self.encoder = nets.StridedEncoder(
+            **coder,
+            kernels=c.enc_kernels,
             convs=[f"h{i + 1}" for i in range(len(c.enc_kernels))],
             name="encode",
         )
-        self.dyn = RSSM(
-            c.stoch_size, c.deter_size, self.actions, self.enc.width, name="dynamics"
-        )
-        self.dec = nets.StridedDecoder(
-            *self._inputs(),
-            feat,
-            **self._coder(c.dec_kernels),
+        self.cell = RSSM(c, self.actions, self.encoder.width, name="dynamics")
+        decoder = nets.StridedDecoder(
+            **coder,
+            width=feat,
+            kernels=c.dec_kernels,
             convs=[f"h{i + 1}" for i in range(len(c.dec_kernels) + 1)],
             name="decode",
         )
-        self.rew = self._head("reward", 2, 1)
-        self.con = self._head("pcont", 3, 1)
-        self.pol = self._head("actor", 4, (2 - self.discrete) * self.actions)
-        self.val = self._head("value", 3, 1)
+        self.decoder = nets.Head(decoder, self.per_entry(UnitNormal, ImageNormal))
+        number = lambda out: UnitNormal(out["hout"][..., 0])
+        event = lambda out: Bernoulli(out["hout"][..., 0])
+        self.reward = self._head("reward", 2, 1, number)
+        self.continues = self._head("pcont", 3, 1, event)
+        width = (2 - self.discrete) * self.actions
+        self.actor = self._head("actor", 4, width, self._action)
+        self.critic = self._head("value", 3, 1, number)
+        self.action_kind = OneHot if self.discrete else TanhNormal
+        self.horizon = c.horizon
+        for net in (self.encoder, self.cell, decoder):
+            net.build()
+        for head in (self.reward, self.continues, self.actor, self.critic):
+            head.net.build((None, feat))
+        model = [self.encoder, self.cell, decoder, self.reward.net]
+        model += [self.continues.net] * c.pcont
+        self.model_opt = self._optimizer("model_opt", c.model_lr, *model)
+        self.actor_opt = self._optimizer("actor_opt", c.actor_lr, self.actor.net)
+        self.value_opt = self._optimizer("value_opt", c.value_lr, self.critic.net)
+        self.opts = (self.model_opt, self.actor_opt, self.value_opt)
+        for opt in self.opts:
+            self.params |= opt.params
+            self.add_variables(opt.params)
+            self.add_variables(opt.variables)
         self.expl = c.expl
         if self.expl == "auto":
             self.expl = "epsilon_greedy" if self.discrete else "additive_gaussian"
@@ -176,229 +193,33 @@ class DreamerV1(Agent):
                 f"expl is {self.expl}, but the action space is {self.action_space}; "
                 "use auto."
             )
-        for net in (self.enc, self.dyn, self.dec):
-            net.build()
-        for net in (self.rew, self.con, self.pol, self.val):
-            net.build((None, feat))
-        modules = (self.enc, self.dyn, self.dec, self.rew)
-        modules += (self.con,) * c.pcont
-        self.model_opt = self._optimizer("model_opt", c.model_lr, *modules)
-        self.actor_opt = self._optimizer("actor_opt", c.actor_lr, self.pol)
-        self.value_opt = self._optimizer("value_opt", c.value_lr, self.val)
-        for opt in (self.model_opt, self.actor_opt, self.value_opt):
-            self.params |= opt.params
-            self.add_variables(opt.params)
-            self.add_variables(opt.variables)
 
-    def _inputs(self):
-        """Shapes of the images and of the vectors among the observations."""
-        images = {k: s for k, s in self.shapes.items() if len(s) == 3}
-        return images, {k: s for k, s in self.shapes.items() if len(s) < 3}
-
-    def _coder(self, kernels):
+    def _head(self, name, depth, width, dist) -> nets.Head:
         c = self.config
-        return {
-            "kernels": kernels,
-            "depth": c.cnn_depth,
-            "units": c.mlp_layers,
-            "act": c.dense_act,
-            "cnn_act": c.cnn_act,
-        }
-
-    def _head(self, name, depth, width):
-        c = self.config
-        outputs = {"hout": width}
-        return nets.Head(
-            depth, c.num_units, outputs, c.dense_act, hidden="h{}", group="", name=name
+        net = nets.HeadNet(
+            *(depth, c.num_units, {"hout": width}, c.dense_act, "none"),
+            hidden="h{}",
+            group="",
+            name=name,
         )
+        return nets.Head(net, dist)
 
     def _optimizer(self, name, lr, *modules):
         params = {v.path: v for m in modules for v in m.trainable_variables}
         return Adam(name, params, lr, eps=1e-7, clip=self.config.grad_clip)
 
-    def encode(self, obs):
-        """Tokens `[..., E]` from observation entries."""
-        return self.enc(obs)
+    # -------------------------------------------------------- distributions --
 
-    def world_model(self, batch, carry, noise):
-        """Losses of the world model (Eq. 10, with reconstruction).
-
-        Args:
-          batch: entries `[B, T, ...]`.
-          carry: state before the first step.
-          noise: of the posterior, `[B, T, S]`.
-
-        Returns:
-          The scaled sum; losses `{name: scalar}`; posterior `{deter, stoch, mean,
-          std}`; and what else the tests look at.
-        """
-        c = self.config
-        tokens = self.encode({k: batch[k] for k in self.shapes})
-        _, post = rssm.observe(
-            self.dyn, carry, tokens, batch["action"], batch["is_first"], noise
-        )
-        # The prior's own sample is never used, so all of it comes at once.
-        prior = self.dyn.dist(self.dyn.prior(post["deter"]))
-        posterior = DiagNormal(post["mean"], post["std"])
-        feat = self.dyn.feat(post)
-        likes = {}
-        for key, mean in self.dec(feat).items():
-            rank = len(self.shapes[key])
-            target = nets.centred(batch[key]) if rank == 3 else batch[key]
-            likes[key] = UnitNormal(mean, rank).log_prob(target)
-        reward = batch["reward"]
-        reward = ops.tanh(reward) if c.clip_rewards == "tanh" else reward
-        likes["reward"] = self.reward(feat).log_prob(reward)
-        losses = {k: -ops.mean(v) for k, v in likes.items()}
-        if c.pcont:
-            # γ is part of the label, so the head predicts γ, not 1, while it goes on.
-            discount = c.discount * (1 - ops.cast(batch["is_terminal"], "float32"))
-            likes["pcont"] = self.continues(feat).log_prob(discount)
-            losses["pcont"] = -c.pcont_scale * ops.mean(likes["pcont"])
-        kl = posterior.kl(prior)
-        div = ops.maximum(ops.mean(engine.whole_batch(kl)), c.free_nats)
-        total = c.kl_scale * div + sum(losses.values())
-        extra = {
-            "embed": tokens,
-            "feat": feat,
-            "prior_mean": prior.mean,
-            "prior_std": prior.std,
-            "kl": kl,
-            "div": div,
-            "likes": likes,
-            "prior_ent": prior.entropy(),
-            "post_ent": posterior.entropy(),
-        }
-        return total, losses, post, extra
-
-    def reward(self, feat) -> UnitNormal:
-        """Distribution of the reward, from features `[..., F]`."""
-        return UnitNormal(self.rew(feat)["hout"][..., 0])
-
-    def continues(self, feat) -> Bernoulli:
-        """Its mean is the predicted discount factor, from features `[..., F]`."""
-        return Bernoulli(self.con(feat)["hout"][..., 0])
-
-    # ---------------------------------------------------------- behaviour --
-
-    def actor(self, feat):
-        """Action distribution from features `[..., F]`."""
-        out = self.pol(feat)["hout"]
+    def _action(self, out):
+        """Distribution of actions."""
         if self.discrete:
-            return OneHot(out)
-        mean, std = ops.split(out, 2, -1)
+            return OneHot(out["hout"])
+        mean, std = ops.split(out["hout"], 2, -1)
         # So that the initial scale is `action_init_std`.
         raw = float(np.log(np.expm1(self.config.action_init_std)))
         return TanhNormal(mean, std, min_std=1e-4, init_std=raw)
 
-    def imagination(self, start, noise):
-        """Rolls out the actor, with gradients through dynamics and actions.
-
-        Args:
-          start: states `[N, ...]`, a constant.
-          noise: `{"action": [H, N, ...], "latent": [H, N, S]}` or parts.
-
-        Returns:
-          Features `[H, N, F]` of imagined states, without the start, and the actions
-          `[H, N, A]` that led to them.
-        """
-        start = keras.tree.map_structure(sg, start)
-
-        def policy(state, noise):
-            # No gradient into what the actor sees.
-            dist = self.actor(sg(self.dyn.feat(state)))
-            return {"action": dist.sample(noise)}
-
-        states, outs = rssm.imagine(self.dyn, policy, start, self.config.horizon, noise)
-        return self.dyn.feat(states), outs["action"]
-
-    def behaviour(self, feat):
-        """Loss of the actor on imagined states (Eq. 7), and λ-returns.
-
-        Args:
-          feat: see `imagination`.
-
-        Returns:
-          The loss, a scalar, and intermediate values by name.
-        """
-        c = self.config
-        reward = self.reward(feat).mean
-        value = self.value(feat).mean
-        if c.pcont:
-            discount = self.continues(feat).mean
-        else:
-            discount = ops.full_like(reward, c.discount)
-        # Eq. 6: λ-returns.
-        target = lambda_return(
-            reward[:-1], value[:-1], discount[:-1], value[-1], c.disclam
-        )
-        # A state's discount says whether the *next* one counts.
-        weight = ops.concatenate([ops.ones_like(discount[:1]), discount[:-2]], 0)
-        weight = sg(ops.cumprod(weight, 0))
-        extra = {
-            "reward": reward,
-            "value": value,
-            "discount": discount,
-            "target": target,
-            "weight": weight,
-        }
-        return -ops.mean(weight * target), extra
-
-    def value(self, feat) -> UnitNormal:
-        """Distribution of the value, from features `[..., F]`."""
-        return UnitNormal(self.val(feat)["hout"][..., 0])
-
-    def value_loss(self, feat, target, weight):
-        """Loss of the value model on imagined states (Eq. 8).
-
-        Args:
-          feat `[H - 1, N, F]`, target `[H - 1, N]`, weight `[H - 1, N]`: constants.
-        """
-        return -ops.mean(weight * self.value(feat).log_prob(target)), {}
-
-    # ------------------------------------------------------------- update --
-
-    def model_gradients(self, noise, batch, carry):
-        """What `world_model` returns, metrics, and gradients by path."""
-
-        def loss():
-            total, losses, post, extra = self.world_model(
-                batch, carry, noise.get("post")
-            )
-            metrics = {f"{k}_loss": v for k, v in losses.items()}
-            metrics |= {"model_loss": total, "div": extra["div"]}
-            metrics |= {k: ops.mean(extra[k]) for k in ("kl", "prior_ent", "post_ent")}
-            return total, {"post": post, "metrics": metrics} | extra
-
-        params = self.model_opt.params
-        (_, out), grads = engine.value_and_grad(loss, list(params.values()))
-        return out, dict(zip(params, grads))
-
-    def behaviour_gradients(self, noise, batch, post):
-        """What `behaviour` returns, metrics, and gradients of actor and value model."""
-        size, length = batch["reward"].shape
-        length -= self.config.pcont  # the last state could be terminal
-        start = {
-            k: ops.reshape(post[k][:, :length], (size * length, post[k].shape[-1]))
-            for k in ("deter", "stoch")
-        }
-        noise = {k: noise[k] for k in ("action", "latent") if k in noise}
-
-        def loss():
-            feat, action = self.imagination(start, noise)
-            loss, extra = self.behaviour(feat)
-            return loss, extra | {"feat": feat, "action": action}
-
-        params = self.actor_opt.params
-        (loss, out), grads = engine.value_and_grad(loss, list(params.values()))
-        actor_grads = dict(zip(params, grads))
-        constants = sg(out["feat"][:-1]), sg(out["target"]), out["weight"]
-        params = self.value_opt.params
-        (value_loss, _), grads = engine.value_and_grad(
-            lambda: self.value_loss(*constants), list(params.values())
-        )
-        out["metrics"] = {"actor_loss": loss, "value_loss": value_loss}
-        return out, actor_grads, dict(zip(params, grads))
+    # ---------------------------------------------------------- world model --
 
     def split_context(self, batch):
         """Start state and training rows of a batch: zeros, and all of them.
@@ -407,48 +228,125 @@ class DreamerV1(Agent):
         reset (official `RSSM.observe`). It never reaches into another episode.
         """
         rows = batch | {"is_first": ops.zeros_like(batch["is_first"])}
-        return self.dyn.initial(batch["reward"].shape[0]), rows
+        return self.cell.initial(batch["reward"].shape[0]), rows
 
-    def draw(self, seed, batch, carry=None):
-        """All noise of one update: for latents, and for actions in imagination.
+    def model_loss(self, batch, start, noise) -> Model:
+        """Losses of the world model (Eq. 10, with reconstruction).
 
-        Independent everywhere. (Official latents have the same noise in all rows of
-        a step, which the author calls a side effect of a faster sampler.)
+        Args:
+          batch: entries `[B, T, ...]`.
+          start: state before the first step.
+          noise: of the posterior, `post` `[B, T, S]`.
         """
-        horizon, stoch = self.config.horizon, self.config.stoch_size
-        size, length = batch["reward"].shape
-        starts = size * (length - self.config.pcont)
-        seeds = [engine.fold_in(seed, i) for i in range(3)]
-        return {
-            "post": engine.normal(seeds[0], (size, length, stoch)),
-            "latent": engine.normal(seeds[1], (horizon, starts, stoch)),
-            "action": self._action_noise(seeds[2], (horizon, starts)),
-        }
+        c = self.config
+        belief, _ = rssm.observe(
+            self.cell, start, self.tokens(batch), batch, noise.get("post")
+        )
+        # The prior's own sample is never used, so all of it comes at once.
+        post, prior = belief.dist, self.cell.prior(belief.deter)
+        feat, losses = self.cell.feat(belief), {}
+        for key, dist in self.decoder(feat).items():
+            losses[key] = -dist.log_prob(batch[key])
+        reward = batch["reward"]
+        reward = ops.tanh(reward) if c.clip_rewards == "tanh" else reward
+        losses["reward"] = -self.reward(feat).log_prob(reward)
+        if c.pcont:
+            # γ is part of the label, so the head predicts γ, not 1, while it goes on.
+            discount = c.discount * (1 - ops.cast(batch["is_terminal"], "float32"))
+            losses["pcont"] = -self.continues(feat).log_prob(discount)
+        kl = post.kl(prior)
+        losses["kl"] = ops.maximum(devices.mean(kl), c.free_nats)
+        return Model(losses, belief, prior, kl)
 
-    def _action_noise(self, seed, shape):
-        if self.discrete:
-            return engine.uniform(seed, shape)
-        return engine.normal(seed, (*shape, self.actions))
+    def scale(self, loss: str) -> float:
+        """The factor of a loss of the world model."""
+        c = self.config
+        scales = {"kl": c.kl_scale, "pcont": c.pcont_scale}
+        return scales[loss] if loss in scales else c.loss_scales.of(loss)
+
+    # ------------------------------------------------------------ behaviour --
+
+    def start_steps(self, length: int) -> slice:
+        """All but the last step, if that could be terminal."""
+        return slice(length - self.config.pcont)
+
+    def imagine(self, belief: Belief, noise) -> Dream:
+        """Rolls out the actor, with gradients through dynamics and actions."""
+        return rssm.imagine(
+            self.cell, self.actor, self.starts(belief), self.horizon, noise
+        )
+
+    def behaviour(self, dream: Dream) -> Behaviour:
+        """Predictions in imagined states, and λ-returns (Eq. 6)."""
+        c = self.config
+        feat = dream.feat[1:]  # without the start
+        reward, value = self.reward(feat).mean, self.critic(feat).mean
+        if c.pcont:
+            discount = self.continues(feat).mean
+        else:
+            discount = ops.full_like(reward, c.discount)
+        ret = lambda_return(reward[:-1], discount[:-1], value[1:], c.disclam)
+        # A state's discount says whether the *next* one counts.
+        weight = ops.concatenate([ops.ones_like(discount[:1]), discount[:-2]], 0)
+        weight = sg(ops.cumprod(weight, 0))
+        return Behaviour(feat, reward, value, discount, weight, ret)
+
+    def actor_loss(self, b: Behaviour):
+        """Loss of the action model (Eq. 7), `[H - 1, N]`: through the dynamics."""
+        return -(b.weight * b.ret)
+
+    def critic_loss(self, b: Behaviour, value):
+        """Loss of the value model (Eq. 8), `[H - 1, N]`.
+
+        Args:
+          value: its prediction in the imagined states but the last one.
+        """
+        return -(b.weight * value.log_prob(sg(b.ret)))
+
+    # --------------------------------------------------------------- update --
 
     def train_step(self, noise, batch, carry=None):
         """One update of everything; returns metrics and nothing for replay.
 
         All losses are those of the weights before the update.
         """
-        context, rows = self.split_context(batch)
-        carry = context if carry is None else carry
-        model, grads = self.model_gradients(noise, rows, carry)
-        out, actor_grads, value_grads = self.behaviour_gradients(
-            noise, rows, model["post"]
-        )
-        metrics = model["metrics"] | out["metrics"]
-        metrics["action_ent"] = ops.mean(self.actor(sg(model["feat"])).entropy())
-        metrics["model_grad_norm"] = self.model_opt.apply(grads)
-        metrics["actor_grad_norm"] = self.actor_opt.apply(actor_grads)
-        metrics["value_grad_norm"] = self.value_opt.apply(value_grads)
+        start, rows = self.start_and_rows(batch, carry)
+        total, model, model_grads = self.model_gradients(noise, rows, start)
+        totals, seen, grads = self.behaviour_gradients(noise, rows, model.belief)
+        metrics = summary(self, {"model": total} | totals, model, *seen)
+        for opt, each in zip(self.opts, (model_grads, *grads)):
+            metrics[opt.name.replace("opt", "grad_norm")] = opt.apply(each)
         return metrics, {}
 
-    # ------------------------------------------------------------- policy --
+    def model_gradients(self, noise, rows, start):
+        """Loss of the world model, what led to it, and gradients by path."""
+
+        def loss():
+            model = self.model_loss(rows, start, noise)
+            kl, *_ = (model.losses[k] for k in ("kl",))
+            rest = {k: v for k, v in model.losses.items() if k != "kl"}
+            return self.config.kl_scale * kl + weighted(rest, self.scale), model
+
+        return self.model_opt.gradients(loss)
+
+    def behaviour_gradients(self, noise, rows, belief):
+        """Losses of actor and critic, what led to them, and gradients of each."""
+
+        def actor_loss():
+            dream = self.imagine(belief, noise)
+            b = self.behaviour(dream)
+            return ops.mean(self.actor_loss(b)), (dream, b)
+
+        def critic_loss():
+            value = self.critic(sg(b.feat[:-1]))
+            return ops.mean(self.critic_loss(b, value)), value.mean
+
+        actor, (dream, b), actor_grads = self.actor_opt.gradients(actor_loss)
+        critic, value, critic_grads = self.value_opt.gradients(critic_loss)
+        losses = {"actor": actor, "value": critic}
+        return losses, (dream, b, value), (actor_grads, critic_grads)
+
+    # --------------------------------------------------------------- acting --
 
     def policy(self, obs, state, mode):
         """See `Agent.policy`; exploration depends on the run's `frames`."""
@@ -457,30 +355,19 @@ class DreamerV1(Agent):
         return action, {k: v for k, v in state.items() if k != "frames"}
 
     def draw_policy(self, seed, obs, state):
-        """Noise of one policy step."""
+        """Noise of one decision."""
         size = state["action"].shape[0]
-        seeds = [engine.fold_in(seed, i) for i in range(4)]
         shape = (self.config.eval_samples, size, self.actions)
-        return {
-            "post": engine.normal(seeds[0], (size, self.config.stoch_size)),
-            "action": self._action_noise(seeds[1], (size,)),
-            "candidates": engine.normal(seeds[2], shape),
-            "explore": self._action_noise(seeds[3], (size,)),
+        return super().draw_policy(seed, obs, state) | {
+            "candidates": engine.normal(engine.fold_in(seed, 2), shape),
+            "explore": self.explore_noise(engine.fold_in(seed, 3), size),
         }
 
     def policy_step(self, noise, obs, state, mode):
         """One decision: sampled and noisy in training, likely in evaluation."""
         c, evaluating = self.config, mode == "eval"
-        tokens = self.encode({k: obs[k][:, None] for k in self.shapes})
-        post, _ = rssm.observe(
-            self.dyn,
-            {k: state[k] for k in ("deter", "stoch")},
-            tokens,
-            state["action"][:, None],
-            obs["is_first"][:, None],
-            noise["post"][:, None],
-        )
-        dist = self.actor(self.dyn.feat(post))
+        post = self.infer(obs, state, noise["post"])
+        dist = self.actor(self.cell.feat(post))
         if not evaluating:
             action = dist.sample(noise["action"])
         elif c.eval_samples and not self.discrete:
@@ -490,7 +377,7 @@ class DreamerV1(Agent):
         amount = c.eval_noise if evaluating else self.expl_amount(state["frames"])
         if not evaluating or c.eval_noise:
             action = explore(action, amount, noise["explore"], self.discrete)
-        return action, post | {"action": action}
+        return action, post
 
     def expl_amount(self, frames):
         """Amount of exploration after so many frames of training."""
@@ -500,66 +387,37 @@ class DreamerV1(Agent):
             amount = amount * ops.power(0.5, frames / c.expl_decay)
         return ops.maximum(amount, c.expl_min) if c.expl_min else amount
 
-    # ------------------------------------------------------------- report --
+    # ------------------------------------------------------------ predictions --
 
-    def decode(self, state) -> dict:
-        """Predicted observations in their own units, images around [0, 1]."""
-        return {
-            k: x + 0.5 if len(self.shapes[k]) == 3 else x
-            for k, x in self.dec(self.dyn.feat(state)).items()
-        }
+    def observations(self, state):
+        """Distribution of every observation entry in a state."""
+        return self.decoder(self.cell.feat(state))
 
-
-class Schedule:
-    """Random data first, then many updates at regular intervals of frames.
-
-    The official agent makes one update to create its variables, `pretrain` more when
-    it first acts, and then `train_steps` whenever `train_every` frames have passed.
-    With episodes of 1000 frames this is between two episodes (or before the first
-    action of an evaluation, which is the same).
-    """
-
-    def __init__(self, config: Config):
-        self.config = config
-        self.previous: int | None = None
-
-    def random(self, progress: Progress) -> bool:
-        """Until finished episodes have `prefill` frames."""
-        return progress.finished_frames < self.config.prefill
-
-    def updates(self, progress: Progress) -> int:
-        """Updates due after a record was added."""
+    def continuation(self, feat):
+        """Predicted probability that the episode goes on; 1 without that head."""
         c = self.config
-        if self.random(progress) or not progress.items:
-            return 0
-        if self.previous is None:
-            self.previous = progress.frames
-            return 1 + c.pretrain
-        if progress.frames < self.previous + c.train_every:
-            return 0
-        self.previous += c.train_every
-        return c.train_steps
-
-    def state_dict(self) -> dict:
-        """What a resumed run needs."""
-        return {"previous": self.previous}
-
-    def load_state_dict(self, state: dict):
-        """Continues from `state_dict`."""
-        self.previous = state["previous"]
+        if not c.pcont:
+            return ops.ones(feat.shape[:-1])
+        return self.continues(feat).mean / c.discount
 
 
-def make_replay(config: Config, memory_bytes: int, seed: int):
-    """The buffer that DreamerV1 trains from; as many episodes as memory holds."""
-    return replay.EpisodeChunks(
-        batch_size=config.batch_size,
-        length=config.batch_length,
-        capacity=None,
-        memory_bytes=memory_bytes,
-        seed=seed,
-        balance=config.dataset_balance,
-        include_end=config.include_end,
-    )
+# ------------------------------------------------------------------ metrics --
+
+
+def summary(agent, totals, model: Model, dream: Dream, b: Behaviour, value) -> dict:
+    """Metrics of an update, by official names where there are any."""
+    del dream, b, value
+    metrics = {f"{k}_loss": v for k, v in totals.items()}
+    for name, loss in model.losses.items():
+        if name != "kl":
+            metrics[f"{name}_loss"] = ops.mean(loss)
+    if "pcont" in model.losses:
+        metrics["pcont_loss"] = agent.scale("pcont") * metrics["pcont_loss"]
+    metrics |= {"div": model.losses["kl"], "kl": ops.mean(model.kl)}
+    metrics["prior_ent"] = ops.mean(model.prior.entropy())
+    metrics["post_ent"] = ops.mean(model.belief.dist.entropy())
+    feat = sg(agent.cell.feat(model.belief))
+    return metrics | {"action_ent": ops.mean(agent.actor(feat).entropy())}
 
 
 AGENT = DreamerV1

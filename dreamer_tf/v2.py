@@ -1,41 +1,54 @@
 """DreamerV2: Mastering Atari with Discrete World Models.
 
-Hafner, Lillicrap, Norouzi, Ba: arXiv 2010.02193 v4 (ICLR 2021).
-Equations are numbered as in the paper; "official" is
-github.com/danijar/dreamerv2 at commit 07d906e, whose names settings and weights keep;
-attributes are named as in `v3.py`.
+Hafner, Lillicrap, Norouzi, Ba: arXiv 2010.02193 v4 (ICLR 2021). Equations are numbered
+as in the paper; "official" is github.com/danijar/dreamerv2 at commit 07d906e, whose
+names settings and weights keep.
+
+  Eq. 1     RSSM                               RSSM.core, .posterior, .prior
+  Alg. 1    straight-through gradients         distributions.OneHot.sample
+  Eq. 2     world model's objective            model_loss
+  Alg. 2    KL balancing                       kl_loss
+  Eq. 3     actor and critic                   DreamerV2.actor, .critic
+  Eq. 4     λ-return                           behaviour, returns.lambda_return
+  Eq. 5     critic's objective                 critic_loss
+  Eq. 6     actor's objective                  actor_loss
 """
 
 import re
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from dreamer_tf import engine, nets, replay, rssm
-from dreamer_tf.agent import Agent, Progress
-from dreamer_tf.configs.v2 import Config, Kl, RewardNorm, Rssm
+from dreamer_tf import engine, nets, rssm
+from dreamer_tf.agent import Agent, weighted
+from dreamer_tf.configs.v2 import Kl, RewardNorm, Rssm
 from dreamer_tf.distributions import (
     Bernoulli,
+    Distribution,
+    ImageNormal,
     OneHot,
+    OneHots,
     TanhNormal,
     TruncNormal,
     UnitNormal,
     explore,
+    sg,
 )
+from dreamer_tf.engine import devices
 from dreamer_tf.errors import UserError
 from dreamer_tf.optimizers import Adam
 from dreamer_tf.returns import lambda_return
-
-sg = ops.stop_gradient
+from dreamer_tf.rssm import Belief, Dream, State
 
 # ---------------------------------------------------------------- RSSM cell --
 
 
-class RSSM(layers.Layer):
+class RSSM(rssm.Cell):
     """Recurrent state-space model with categorical latents (Eq. 1, Algorithm 1).
 
-    State: `deter [B, D]` and `stoch [B, S, C]`, a vector of one-hots.
+    State: `deter [B, D]` and `stoch [B, S, C]`, a vector of one-hots. See `rssm.py`.
 
     Args:
       config: `Rssm`.
@@ -44,7 +57,7 @@ class RSSM(layers.Layer):
     """
 
     def __init__(self, config: Rssm, actions: int, tokens: int, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(OneHots, config.stoch, **kwargs)
         c = self.config = config
         self.actions, self.tokens, self.flat = actions, tokens, c.stoch * c.discrete
         self.act = nets.activation(c.act)
@@ -61,131 +74,81 @@ class RSSM(layers.Layer):
 
     def build(self):
         c = self.config
-        self.img_in.build((None, self.flat + self.actions))
+        self.img_in.build((None, self.flat), (None, self.actions))
         self.cell.build((None, c.hidden))
         self.img_out.build((None, c.deter))
         self.img_dist.build((None, c.hidden))
-        self.obs_out.build((None, c.deter + self.tokens))
+        self.obs_out.build((None, c.deter), (None, self.tokens))
         self.obs_dist.build((None, c.hidden))
         for norm in (self.img_in_norm, self.img_out_norm, self.obs_out_norm):
             norm.build((None, c.hidden))
 
-    def initial(self, batch_size: int) -> dict:
+    def initial(self, batch_size: int) -> State:
         """The zero state."""
         c = self.config
-        return {
-            "deter": ops.zeros((batch_size, c.deter)),
-            "stoch": ops.zeros((batch_size, c.stoch, c.discrete)),
-        }
+        return State(
+            ops.zeros((batch_size, c.deter)),
+            ops.zeros((batch_size, c.stoch, c.discrete)),
+        )
 
     def feat(self, state):
         """What the heads see: `[stoch, deter]`, `[..., S C + D]`."""
-        deter, stoch = state["deter"], state["stoch"]
+        stoch = ops.reshape(state.stoch, (*state.deter.shape[:-1], self.flat))
+        return ops.concatenate([stoch, state.deter], -1)
+
+    def ahead(self, tokens, action):
+        """Both, as far as they can be computed without the state."""
+        return self.obs_out.known(tokens), self.img_in.known(action)
+
+    def core(self, deter, stoch, action):
+        """The sequence model: `h_t = f(h_{t-1}, z_{t-1}, a_{t-1})`, `[B, D]`."""
         stoch = ops.reshape(stoch, (*deter.shape[:-1], self.flat))
-        return ops.concatenate([stoch, deter], -1)
+        x = self.act(self.img_in_norm(self.img_in(stoch, action)))
+        return self.cell(x, deter)
 
-    def dist(self, logit):
-        """The latent's distribution from raw logits `[..., S, C]`."""
-        return OneHot(logit)
-
-    def core(self):
-        """`(embed_action, core)`: `core(deter, stoch, embed_action(action)) -> deter`.
-
-        The sequence model; actions that are known can be embedded all at once.
-        """
-        first, second = self.img_in.split(self.flat)
-
-        def core(deter, stoch, action):
-            stoch = ops.reshape(stoch, (*deter.shape[:-1], self.flat))
-            x = self.act(self.img_in_norm(first(stoch) + action))
-            return self.cell(x, deter)
-
-        return second, core
-
-    def posterior(self):
-        """`(project, logit)`: `logit(deter, project(tokens)) -> [..., S, C]`."""
-        first, second = self.obs_out.split(self.config.deter)
-
-        def logit(deter, projected):
-            x = self.act(self.obs_out_norm(first(deter) + projected))
-            return self._shape(self.obs_dist(x))
-
-        return second, logit
+    def posterior(self, deter, tokens):
+        """`q(z_t | h_t, x_t)`: representation model (Eq. 1)."""
+        x = self.act(self.obs_out_norm(self.obs_out(deter, tokens)))
+        return self._latent(self.obs_dist(x))
 
     def prior(self, deter):
-        """Logits of the prior, `[..., D] -> [..., S, C]`."""
+        """`p(z_t | h_t)`: transition predictor (Eq. 1)."""
         x = self.act(self.img_out_norm(self.img_out(deter)))
-        return self._shape(self.img_dist(x))
+        return self._latent(self.img_dist(x))
 
-    def observing(self, tokens, action, is_first):
-        """One filtering step, see `rssm.py`; outputs deter, stoch and logit."""
-        embed_action, core = self.core()
-        project, logit = self.posterior()
-        keep = 1 - ops.cast(is_first, "float32")
-        inputs = {
-            "keep": keep,
-            "action": embed_action(action * keep[..., None]),
-            "tokens": project(tokens),
-        }
-
-        def step(state, x, noise):
-            deter = state["deter"] * x["keep"][:, None]
-            stoch = state["stoch"] * x["keep"][:, None, None]
-            deter = core(deter, stoch, x["action"])
-            post = logit(deter, x["tokens"])
-            stoch = self.dist(post).sample(noise)
-            state = {"deter": deter, "stoch": stoch}
-            return state, state | {"logit": post}
-
-        return inputs, step
-
-    def imagining(self, start):
-        """One step of the prior, see `rssm.py`."""
-        embed_action, core = self.core()
-
-        def step(state, action, noise):
-            deter = core(state["deter"], state["stoch"], embed_action(action))
-            stoch = self.dist(self.prior(deter)).sample(noise)
-            return {"deter": deter, "stoch": stoch}
-
-        return start, step
-
-    def _shape(self, logit):
-        c = self.config
-        logit = ops.cast(logit, "float32")
-        return ops.reshape(logit, (*logit.shape[:-1], c.stoch, c.discrete))
+    def _latent(self, logit):
+        """The latent's distribution from raw outputs `[..., S C]`."""
+        c, logit = self.config, ops.cast(logit, "float32")
+        return OneHots(ops.reshape(logit, (*logit.shape[:-1], c.stoch, c.discrete)))
 
 
-# -------------------------------------------------------------- world model --
+# ------------------------------------------------------------------ KL loss --
 
 
-def kl_loss(post, prior, config: Kl):
+def kl_loss(post, prior, c: Kl):
     """KL loss with balancing (Eq. 2, Algorithm 2; official `kl_loss`).
 
     Args:
-      post, prior: logits `[B, T, S, C]`.
-      config: `Kl`.
+      post, prior: distributions of latents, `[B, T]`.
+      c: `Kl`.
 
     Returns:
       The loss, a scalar, and the KL `[B, T]` in nats.
     """
 
-    def kl(p, q):
-        return ops.sum(OneHot(p).kl(OneHot(q)), -1)
+    def free_nats(kl):
+        if c.free_avg:
+            return ops.maximum(devices.mean(kl), c.free)
+        return ops.mean(ops.maximum(kl, c.free))
 
-    def clipped(value):
-        if config.free_avg:
-            return ops.maximum(ops.mean(engine.whole_batch(value)), config.free)
-        return ops.mean(ops.maximum(value, config.free))
-
-    lhs, rhs = (prior, post) if config.forward else (post, prior)
-    mix = config.balance if config.forward else 1 - config.balance
-    if config.balance == 0.5:
+    left, right = (prior, post) if c.forward else (post, prior)
+    if c.balance == 0.5:
         # Both get the whole gradient, and free nats are those of each step.
-        value = kl(lhs, rhs)
-        return ops.mean(ops.maximum(value, config.free)), value
-    value = kl(lhs, sg(rhs))
-    return mix * clipped(value) + (1 - mix) * clipped(kl(sg(lhs), rhs)), value
+        kl = left.kl(right)
+        return ops.mean(ops.maximum(kl, c.free)), kl
+    kl, other = left.kl(sg(right)), sg(left).kl(right)
+    share = c.balance if c.forward else 1 - c.balance  # of what trains `left`
+    return share * free_nats(kl) + (1 - share) * free_nats(other), kl
 
 
 # --------------------------------------------------------- scale of rewards --
@@ -204,11 +167,39 @@ class RewardScale:
         self.variables = {"mag": self.mag}
 
     def __call__(self, reward):
-        """Rewards normalised after seeing them, and the new magnitude."""
+        """Rewards `[H, N]` normalised after seeing them, and the new magnitude."""
         c = self.config
-        mean = ops.mean(ops.abs(engine.whole_batch(reward, 1)))
+        mean = devices.mean(ops.abs(reward), batch_axis=1)
         mag = sg(c.momentum * self.mag + (1 - c.momentum) * mean)
         return c.scale * reward / (mag + c.eps), mag
+
+
+# ------------------------------------------------------------- what is passed --
+
+
+class Model(NamedTuple):
+    """What the world model makes of a batch."""
+
+    losses: dict[str, Any]  # by name, [B, T] or scalars
+    belief: Belief  # posterior states, [B, T, ...]
+    prior: Distribution  # of the same latents, before the observation
+    kl: Any  # [B, T], in nats
+
+
+class Behaviour(NamedTuple):
+    """What actor and critic learn from; time first, N = starts of imagination."""
+
+    feat: Any  # [H + 1, N, F], of the start and the imagined states
+    reward: Any  # [H + 1, N], predicted in them
+    value: Any  # [H + 1, N], of the slow critic
+    discount: Any  # [H + 1, N]
+    weight: Any  # [H + 1, N], product of the discounts before a state
+    ret: Any  # [H, N], λ-returns
+    action: Any  # [H - 1, N, A], all but the last
+    policy: Distribution  # they were sampled from
+    entropy: Any  # [H - 1, N], of the policy
+    normed: Any  # [H + 1, N], normalised rewards
+    mag: Any  # the magnitude by which they were
 
 
 class DreamerV2(Agent):
@@ -222,65 +213,59 @@ class DreamerV2(Agent):
         """Makes all networks, the optimizers and the running statistics."""
         c = self.config
         feat = c.rssm.deter + c.rssm.stoch * c.rssm.discrete
-        self.enc = nets.StridedEncoder(
-            *self._inputs(c.encoder),
+        self.encoder = nets.StridedEncoder(
             **self._coder(c.encoder),
             convs=[f"conv{i}" for i in range(len(c.encoder.cnn_kernels))],
             name="encoder",
         )
-        self.dyn = RSSM(c.rssm, self.actions, self.enc.width, name="rssm")
-        self.dec = nets.StridedDecoder(
-            *self._inputs(c.decoder),
-            feat,
+        self.cell = RSSM(c.rssm, self.actions, self.encoder.width, name="rssm")
+        decoder = nets.StridedDecoder(
             **self._coder(c.decoder),
+            width=feat,
             convs=["convin", *(f"conv{i}" for i in range(len(c.decoder.cnn_kernels)))],
             name="decoder",
         )
-        self.rew = self._head("reward", c.reward_head, {"out": 1})
-        self.con = self._head("discount", c.discount_head, {"out": 1})
-        self.dist = c.actor.dist
-        if self.dist == "auto":
-            self.dist = "onehot" if self.discrete else "trunc_normal"
-        if (self.dist == "onehot") != self.discrete:
-            raise UserError(
-                f"actor.dist is {self.dist}, but the action space is "
-                f"{self.action_space}; use auto."
-            )
-        self.grad = c.actor_grad
-        if self.grad == "auto":
-            self.grad = "reinforce" if self.discrete else "dynamics"
+        self.decoder = nets.Head(decoder, self.per_entry(UnitNormal, ImageNormal))
+        self.decoded = [*decoder.images, *decoder.vectors]
+        number = lambda out: UnitNormal(out["out"][..., 0])
+        event = lambda out: Bernoulli(out["out"][..., 0])
+        self.reward = self._head("reward", c.reward_head, {"out": 1}, number)
+        self.continues = self._head("discount", c.discount_head, {"out": 1}, event)
+        self.action_kind = self._action_kind()
         names = ("out",) if self.discrete else ("out", "std")
-        self.pol = self._head("actor", c.actor, dict.fromkeys(names, self.actions))
-        self.val = self._head("critic", c.critic, {"out": 1})
-        self.slowval = self._head("target_critic", c.critic, {"out": 1})
-        for net in (self.enc, self.dyn, self.dec):
+        outputs = dict.fromkeys(names, self.actions)
+        self.actor = self._head("actor", c.actor, outputs, self._action)
+        self.critic = self._head("critic", c.critic, {"out": 1}, number)
+        slow = self._head("target_critic", c.critic, {"out": 1}, number)
+        self.horizon = c.imag_horizon
+        for net in (self.encoder, self.cell, decoder):
             net.build()
-        for net in (self.rew, self.con, self.pol, self.val, self.slowval):
-            net.build((None, feat))
-        for slow, fast in zip(self.slowval.variables, self.val.variables):
-            slow.assign(np.asarray(fast))
-        if not c.slow_target:
-            self.slowval = self.val
-        modules = (self.enc, self.dyn, self.dec, self.rew)
-        modules += (self.con,) * c.pred_discount
-        self.model_opt = self._optimizer("model_opt", *modules)
-        self.actor_opt = self._optimizer("actor_opt", self.pol)
-        self.critic_opt = self._optimizer("critic_opt", self.val)
+        for head in (self.reward, self.continues, self.actor, self.critic, slow):
+            head.net.build((None, feat))
+        for target, source in zip(slow.net.variables, self.critic.net.variables):
+            target.assign(np.asarray(source))
+        self.slow_critic = slow if c.slow_target else self.critic
+        model = [self.encoder, self.cell, decoder, self.reward.net]
+        model += [self.continues.net] * c.pred_discount
+        self.model_opt = self._optimizer("model_opt", *model)
+        self.actor_opt = self._optimizer("actor_opt", self.actor.net)
+        self.critic_opt = self._optimizer("critic_opt", self.critic.net)
         self.rewnorm = RewardScale(c.reward_norm)
         self.count = keras.Variable(0, dtype="int32", trainable=False)
-        for opt in (self.model_opt, self.actor_opt, self.critic_opt):
+        self.opts = (self.model_opt, self.actor_opt, self.critic_opt)
+        for opt in self.opts:
             self.params |= opt.params
             self.add_variables(opt.params)
             self.add_variables(opt.variables)
         if c.slow_target:
-            self.add_variables({v.path: v for v in self.slowval.variables})
+            self.add_variables({v.path: v for v in slow.net.variables})
         self.add_variables({"slow_target/count": self.count})
         self.add_variables(
             {f"reward_norm/{k}": v for k, v in self.rewnorm.variables.items()}
         )
 
-    def _inputs(self, config):
-        """Shapes of the images and of the vectors that a coder handles."""
+    def _coder(self, config) -> dict:
+        """Arguments of the encoder or decoder."""
         images, vectors = {}, {}
         for key, shape in self.shapes.items():
             is_vector = len(shape) == 1 or self.config.every_rank
@@ -294,10 +279,9 @@ class DreamerV2(Agent):
                 f"and has three axes, or mlp_keys='{config.mlp_keys}' and has one "
                 "(every_rank allows others)."
             )
-        return images, vectors
-
-    def _coder(self, config):
         return {
+            "images": images,
+            "vectors": vectors,
             "depth": config.cnn_depth,
             "kernels": config.cnn_kernels,
             "units": config.mlp_layers,
@@ -306,135 +290,110 @@ class DreamerV2(Agent):
             "norm": config.norm,
         }
 
-    def _head(self, name, config, outputs):
-        return nets.Head(
-            config.layers, config.units, outputs, config.act, config.norm, name=name
+    def _head(self, name, config, outputs, dist) -> nets.Head:
+        net = nets.HeadNet(
+            *(config.layers, config.units, outputs, config.act, config.norm),
+            hidden="dense{}",
+            normed="norm{}",
+            group="out",
+            name=name,
         )
+        return nets.Head(net, dist)
 
     def _optimizer(self, name, *modules):
         params = {v.path: v for m in modules for v in m.trainable_variables}
         return Adam(name, params, **vars(getattr(self.config, name)))
 
-    def encode(self, obs):
-        """Tokens `[..., E]` from observation entries."""
-        return self.enc(obs)
+    # -------------------------------------------------------- distributions --
 
-    def world_model(self, batch, carry, noise):
+    def _action(self, out):
+        """Distribution of actions."""
+        c = self.config.actor
+        if self.discrete:
+            return OneHot(out["out"])
+        return self.action_kind(out["out"], out["std"], c.min_std, c.init_std)
+
+    def _action_kind(self) -> type[Distribution]:
+        name = self.config.actor.dist
+        if name == "auto":
+            name = "onehot" if self.discrete else "trunc_normal"
+        if (name == "onehot") != self.discrete:
+            raise UserError(
+                f"actor.dist is {name}, but the action space is {self.action_space}; "
+                "use auto."
+            )
+        kinds = {"onehot": OneHot, "trunc_normal": TruncNormal}
+        return (kinds | {"tanh_normal": TanhNormal})[name]
+
+    # ---------------------------------------------------------- world model --
+
+    def split_context(self, batch):
+        """Start state and training rows of a batch: zeros, and all of them."""
+        return self.cell.initial(batch["reward"].shape[0]), batch
+
+    def model_loss(self, batch, start, noise) -> Model:
         """Losses of the world model (Eq. 2).
 
         Args:
           batch: entries `[B, T, ...]`.
-          carry: state before the first step.
-          noise: of the posterior, `[B, T, S]`.
-
-        Returns:
-          The scaled sum; losses `{name: scalar}`; posterior `{deter, stoch, logit}`;
-          and what else the tests look at.
+          start: state before the first step.
+          noise: of the posterior, `post` `[B, T, S]`.
         """
         c = self.config
-        tokens = self.encode({k: batch[k] for k in self.shapes})
-        _, post = rssm.observe(
-            self.dyn, carry, tokens, batch["action"], batch["is_first"], noise
+        belief, _ = rssm.observe(
+            self.cell, start, self.tokens(batch), batch, noise.get("post")
         )
-        # The prior's own sample is never used, so all logits come at once.
-        prior_logit = self.dyn.prior(post["deter"])
-        feat = self.dyn.feat(post)
-        losses = {}
-        losses["kl"], kl = kl_loss(post["logit"], prior_logit, c.kl)
-        likes = {}
-        inputs = {
-            k: feat if k in c.grad_heads else sg(feat)
-            for k in ("decoder", "reward", "discount")
-        }
-        for key, mean in self.dec(inputs["decoder"]).items():
-            rank = len(self.shapes[key])
-            target = nets.centred(batch[key]) if rank == 3 else batch[key]
-            likes[key] = UnitNormal(mean, rank).log_prob(target)
-        reward = ops.cast(batch["reward"], "float32")
-        if c.clip_rewards != "identity":
-            reward = {"tanh": ops.tanh, "sign": ops.sign}[c.clip_rewards](reward)
-        likes["reward"] = self.reward(inputs["reward"]).log_prob(reward)
-        # γ is part of the label, so the head predicts γ, not 1, while it goes on.
-        discount = c.discount * (1 - ops.cast(batch["is_terminal"], "float32"))
+        # The prior's own sample is never used, so all of it comes at once.
+        post, prior = belief.dist, self.cell.prior(belief.deter)
+        feat, losses = self.cell.feat(belief), {}
+        losses["kl"], kl = kl_loss(post, prior, c.kl)
+        seen = lambda head: feat if head in c.grad_heads else sg(feat)
+        for key, dist in self.decoder(seen("decoder")).items():
+            losses[key] = -dist.log_prob(batch[key])
+        reward = clip_reward(batch["reward"], c.clip_rewards)
+        losses["reward"] = -self.reward(seen("reward")).log_prob(reward)
         if c.pred_discount:
-            dist = self.continues(inputs["discount"])
-            likes["discount"] = dist.log_prob(discount)
-        losses |= {k: -ops.mean(v) for k, v in likes.items()}
-        scales = vars(c.loss_scales)
-        total = sum(scales.get(k, 1.0) * v for k, v in losses.items())
-        extra = {
-            "embed": tokens,
-            "feat": feat,
-            "prior_logit": prior_logit,
-            "kl": kl,
-            "likes": likes,
-            "reward": reward,
-            "discount": discount,
-            "prior_ent": ops.sum(self.dyn.dist(prior_logit).entropy(), -1),
-            "post_ent": ops.sum(self.dyn.dist(post["logit"]).entropy(), -1),
-        }
-        return total, losses, post, extra
+            # γ is part of the label, so the head predicts γ, not 1, while it goes on.
+            discount = c.discount * (1 - ops.cast(batch["is_terminal"], "float32"))
+            losses["discount"] = -self.continues(seen("discount")).log_prob(discount)
+        return Model(losses, belief, prior, kl)
 
-    def reward(self, feat) -> UnitNormal:
-        """Distribution of the reward, from features `[..., F]`."""
-        return UnitNormal(self.rew(feat)["out"][..., 0])
+    def scale(self, loss: str) -> float:
+        """The factor of a loss of the world model."""
+        return self.config.loss_scales.of(loss)
 
-    def continues(self, feat) -> Bernoulli:
-        """Its mean is the predicted discount factor, from features `[..., F]`."""
-        return Bernoulli(self.con(feat)["out"][..., 0])
+    # ------------------------------------------------------------ behaviour --
 
-    # ---------------------------------------------------------- behaviour --
+    def start_steps(self, length: int) -> slice:
+        """Imagination starts from every step."""
+        return slice(length)
 
-    def actor(self, feat):
-        """Action distribution from features `[..., F]`."""
-        return self.action_dist(self.pol(feat))
+    @property
+    def actor_grad(self) -> str:
+        """By which gradient the actor learns: dynamics, reinforce or both."""
+        name = self.config.actor_grad
+        if name == "auto":
+            return "reinforce" if self.discrete else "dynamics"
+        return name
 
-    def action_dist(self, out):
-        """Action distribution from the raw outputs of the actor's network."""
-        c = self.config.actor
-        if self.dist == "onehot":
-            return OneHot(out["out"])
-        kind = {"trunc_normal": TruncNormal, "tanh_normal": TanhNormal}[self.dist]
-        return kind(out["out"], out["std"], c.min_std, c.init_std)
-
-    def imagination(self, start, noise):
-        """Rolls out the actor, with the gradients that `actor_grad` wants.
-
-        Args:
-          start: states `[N, ...]`, a constant.
-          noise: `{"action": [H, N, ...], "latent": [H, N, S]}` or parts.
-
-        Returns:
-          Features `[H + 1, N, F]` of start and imagined states, the actions
-          `[H, N, A]` that led from each to the next, the actor's raw outputs there,
-          and the imagined states `[H, N, ...]`.
-        """
-        start = keras.tree.map_structure(sg, start)
-
-        def policy(state, noise):
-            # No gradient into what the actor sees.
-            out = self.pol(sg(self.dyn.feat(state)))
-            action = self.action_dist(out).sample(noise)
-            return out | {"action": sg(action) if self.grad == "reinforce" else action}
-
-        states, outs = rssm.imagine(
-            self.dyn, policy, start, self.config.imag_horizon, noise
+    def imagine(self, belief: Belief, noise) -> Dream:
+        """Rolls out the actor, with the gradients that `actor_grad` needs."""
+        return rssm.imagine(
+            self.cell,
+            self.actor,
+            self.starts(belief),
+            self.horizon,
+            noise,
+            action_grad=self.actor_grad != "reinforce",
         )
-        action = outs.pop("action")
-        feat = [self.dyn.feat(start)[None], self.dyn.feat(states)]
-        return ops.concatenate(feat, 0), action, outs, states
 
-    def behaviour(self, feat, action, outs, is_terminal):
-        """Loss of the actor on imagined states (Eqs. 4 and 6), and λ-returns.
+    def behaviour(self, dream: Dream, is_terminal) -> Behaviour:
+        """Predictions in imagined states, and λ-returns (Eq. 4).
 
         Args:
-          feat, action, outs: see `imagination`.
           is_terminal: of the starts, `[N]`.
-
-        Returns:
-          The loss, a scalar; metrics; intermediate values by name.
         """
-        c = self.config
+        c, feat = self.config, dream.feat
         reward = self.reward(feat).mean
         normed, mag = self.rewnorm(reward)
         if c.pred_discount:
@@ -447,124 +406,39 @@ class DreamerV2(Agent):
         # A state's discount says whether the *next* one counts.
         weight = ops.concatenate([ops.ones_like(discount[:1]), discount[:-1]], 0)
         weight = sg(ops.cumprod(weight, 0))
-        # Eq. 4: λ-returns, from the slow critic.
-        value = self.value(feat, slow=True).mean
-        target = lambda_return(
-            normed[:-1], value[:-1], discount[:-1], value[-1], c.discount_lambda
-        )
-        # Eq. 6. A reward belongs to the state in which it is predicted, so the action
-        # chosen in state h is credited with V_{h+1}; the last one, which leads to the
-        # bootstrap only, is left out. The baseline is the slow critic's v_h, which
-        # unlike V_{h+1} also predicts r_h (official `actor_loss`; the paper has v_ξ).
-        policy = self.action_dist({k: v[:-1] for k, v in outs.items()})
-        entropy = policy.entropy()
-        objective = target[1:]
-        if self.grad != "dynamics":
-            advantage = sg(target[1:] - value[:-2])
-            objective = policy.log_prob(action[:-1]) * advantage
-        if self.grad == "both":
+        value = self.slow_critic(feat).mean
+        ret = lambda_return(normed[:-1], discount[:-1], value[1:], c.discount_lambda)
+        # The last action leads to the bootstrap only, and is left out.
+        action, policy = dream.action[:-1], dream.policy[:-1]
+        found = (feat, reward, value, discount, weight, ret, action, policy)
+        return Behaviour(*found, policy.entropy(), normed, mag)
+
+    def actor_loss(self, b: Behaviour):
+        """Loss of the actor (Eq. 6), `[H - 1, N]`.
+
+        A reward belongs to the state in which it is predicted, so the action chosen in
+        state h is credited with V_{h+1}. The baseline is the slow critic's v_h, which
+        unlike V_{h+1} also predicts r_h (official `actor_loss`; the paper has v_ξ).
+        """
+        c = self.config
+        objective = b.ret[1:]
+        if self.actor_grad != "dynamics":
+            advantage = sg(b.ret[1:] - b.value[:-2])
+            objective = b.policy.log_prob(b.action) * advantage
+        if self.actor_grad == "both":
             mix = c.actor_grad_mix
-            objective = mix * target[1:] + (1 - mix) * objective
-        loss = -ops.mean(weight[:-2] * (objective + c.actor_ent * entropy))
-        metrics = {
-            "reward_mean": ops.mean(reward),
-            "reward_std": ops.std(engine.whole_batch(reward, 1)),
-            "reward_normed_mean": ops.mean(normed),
-            "reward_normed_std": ops.std(engine.whole_batch(normed, 1)),
-            "critic_slow": ops.mean(value),
-            "critic_target": ops.mean(target),
-            "actor_ent": ops.mean(entropy),
-        }
-        extra = {
-            "reward": normed,
-            "discount": discount,
-            "weight": weight,
-            "value": value,
-            "target": target,
-            "entropy": entropy,
-            "mag": mag,
-        }
-        return loss, metrics, extra
+            objective = mix * b.ret[1:] + (1 - mix) * objective
+        return -(b.weight[:-2] * (objective + c.actor_ent * b.entropy))
 
-    def value(self, feat, slow=False) -> UnitNormal:
-        """Distribution of the value, from features `[..., F]`."""
-        net = self.slowval if slow else self.val
-        return UnitNormal(net(feat)["out"][..., 0])
-
-    def critic_loss(self, feat, target, weight):
-        """Loss of the critic on imagined states (Eq. 5), and its mean prediction.
+    def critic_loss(self, b: Behaviour, value):
+        """Loss of the critic (Eq. 5), `[H, N]`.
 
         Args:
-          feat `[H, N, F]`, target `[H, N]`, weight `[H, N]`: constants.
+          value: its prediction in all states but the last one.
         """
-        dist = self.value(feat)
-        return -ops.mean(weight * dist.log_prob(target)), ops.mean(dist.mean)
+        return -(b.weight[:-1] * value.log_prob(sg(b.ret)))
 
-    # ------------------------------------------------------------- update --
-
-    def model_gradients(self, noise, batch, carry):
-        """What `world_model` returns, metrics, and gradients by path."""
-
-        def loss():
-            total, losses, post, extra = self.world_model(
-                batch, carry, noise.get("post")
-            )
-            metrics = {f"{k}_loss": v for k, v in losses.items()}
-            metrics |= {"model_loss": total, "model_kl": ops.mean(extra["kl"])}
-            metrics |= {k: ops.mean(extra[k]) for k in ("prior_ent", "post_ent")}
-            return total, {"post": post, "metrics": metrics} | extra
-
-        params = self.model_opt.params
-        (_, out), grads = engine.value_and_grad(loss, list(params.values()))
-        return out, dict(zip(params, grads))
-
-    def behaviour_gradients(self, noise, batch, post):
-        """What `behaviour` returns, metrics, and gradients of actor and critic."""
-        size, length = batch["reward"].shape
-        start = {
-            k: ops.reshape(post[k], (size * length, *post[k].shape[2:]))
-            for k in ("deter", "stoch")
-        }
-        is_terminal = ops.reshape(batch["is_terminal"], (size * length,))
-        noise = {k: noise[k] for k in ("action", "latent") if k in noise}
-
-        def loss():
-            feat, action, outs, states = self.imagination(start, noise)
-            loss, metrics, extra = self.behaviour(feat, action, outs, is_terminal)
-            extra |= {"feat": feat, "action": action, "outs": outs, "states": states}
-            return loss, {"metrics": metrics | {"actor_loss": loss}} | extra
-
-        params = self.actor_opt.params
-        (_, out), grads = engine.value_and_grad(loss, list(params.values()))
-        actor_grads = dict(zip(params, grads))
-        constants = sg(out["feat"][:-1]), sg(out["target"]), out["weight"][:-1]
-        params = self.critic_opt.params
-        (loss, mean), grads = engine.value_and_grad(
-            lambda: self.critic_loss(*constants), list(params.values())
-        )
-        out["metrics"] |= {"critic_loss": loss, "critic": mean}
-        return out, actor_grads, dict(zip(params, grads))
-
-    def split_context(self, batch):
-        """Start state and training rows of a batch: zeros, and all of them."""
-        return self.dyn.initial(batch["reward"].shape[0]), batch
-
-    def draw(self, seed, batch, carry=None):
-        """All noise of one update: for latents, and for actions in imagination."""
-        horizon, stoch = self.config.imag_horizon, self.config.rssm.stoch
-        size, length = batch["reward"].shape
-        seeds = [engine.fold_in(seed, i) for i in range(3)]
-        return {
-            "post": engine.uniform(seeds[0], (size, length, stoch)),
-            "latent": engine.uniform(seeds[1], (horizon, size * length, stoch)),
-            "action": self._action_noise(seeds[2], (horizon, size * length)),
-        }
-
-    def _action_noise(self, seed, shape):
-        if self.dist == "onehot":
-            return engine.uniform(seed, shape)
-        draw = engine.normal if self.dist == "tanh_normal" else engine.uniform
-        return draw(seed, (*shape, self.actions))
+    # --------------------------------------------------------------- update --
 
     def train_step(self, noise, batch, carry=None):
         """One update of everything; returns metrics and nothing for replay.
@@ -572,126 +446,122 @@ class DreamerV2(Agent):
         The world model learns first; the behaviour learns inside the new one, from
         the states that the old one inferred (official `Agent.train`).
         """
-        context, rows = self.split_context(batch)
-        carry = context if carry is None else carry
-        model, grads = self.model_gradients(noise, rows, carry)
-        metrics = model["metrics"]
-        metrics["model_grad_norm"] = self.model_opt.apply(grads)
-        out, actor_grads, critic_grads = self.behaviour_gradients(
-            noise, rows, model["post"]
-        )
-        metrics |= out["metrics"]
-        metrics["actor_grad_norm"] = self.actor_opt.apply(actor_grads)
-        metrics["critic_grad_norm"] = self.critic_opt.apply(critic_grads)
-        self.rewnorm.mag.assign(out["mag"])
-        self.update_slow_target()
+        start, rows = self.start_and_rows(batch, carry)
+        total, model, model_grads = self.model_gradients(noise, rows, start)
+        norms = [self.model_opt.apply(model_grads)]
+        totals, seen, grads = self.behaviour_gradients(noise, rows, model.belief)
+        metrics = summary(self, {"model": total} | totals, model, *seen)
+        norms += [opt.apply(each) for opt, each in zip(self.opts[1:], grads)]
+        for opt, norm in zip(self.opts, norms):
+            metrics[opt.name.replace("opt", "grad_norm")] = norm
+        _, b, _ = seen
+        self.rewnorm.mag.assign(b.mag)
+        self.update_slow_critic()
         return metrics, {}
 
-    def update_slow_target(self):
+    def model_gradients(self, noise, rows, start):
+        """Loss of the world model, what led to it, and gradients by path."""
+
+        def loss():
+            model = self.model_loss(rows, start, noise)
+            return weighted(model.losses, self.scale), model
+
+        return self.model_opt.gradients(loss)
+
+    def behaviour_gradients(self, noise, rows, belief):
+        """Losses of actor and critic, what led to them, and gradients of each."""
+        is_terminal = ops.reshape(rows["is_terminal"], (-1,))
+
+        def actor_loss():
+            dream = self.imagine(belief, noise)
+            b = self.behaviour(dream, is_terminal)
+            return ops.mean(self.actor_loss(b)), (dream, b)
+
+        def critic_loss():
+            value = self.critic(sg(b.feat[:-1]))
+            return ops.mean(self.critic_loss(b, value)), value.mean
+
+        actor, (dream, b), actor_grads = self.actor_opt.gradients(actor_loss)
+        critic, value, critic_grads = self.critic_opt.gradients(critic_loss)
+        losses = {"actor": actor, "critic": critic}
+        return losses, (dream, b, value), (actor_grads, critic_grads)
+
+    def update_slow_critic(self):
         """Copies the critic, after the first update and then every so many."""
         c = self.config
         if c.slow_target:
             mix = ops.where(ops.equal(self.count, 0), 1.0, c.slow_target_fraction)
             due = ops.equal(self.count % c.slow_target_update, 0)
             mix = ops.where(due, mix, 0.0)
-            for slow, fast in zip(self.slowval.variables, self.val.variables):
+            pairs = zip(self.slow_critic.net.variables, self.critic.net.variables)
+            for slow, fast in pairs:
                 slow.assign(mix * fast + (1 - mix) * slow)
         self.count.assign(self.count + 1)
 
-    # ------------------------------------------------------------- policy --
+    # --------------------------------------------------------------- acting --
 
     def draw_policy(self, seed, obs, state):
-        """Noise of one policy step."""
+        """Noise of one decision."""
         size = state["action"].shape[0]
-        seeds = [engine.fold_in(seed, i) for i in range(3)]
-        return {
-            "post": engine.uniform(seeds[0], (size, self.config.rssm.stoch)),
-            "action": self._action_noise(seeds[1], (size,)),
-            "explore": engine.uniform(seeds[2], (size,))
-            if self.discrete
-            else engine.normal(seeds[2], (size, self.actions)),
+        return super().draw_policy(seed, obs, state) | {
+            "explore": self.explore_noise(engine.fold_in(seed, 2), size)
         }
 
     def policy_step(self, noise, obs, state, mode):
         """One decision: sampled in training, the mode in evaluation."""
         c, evaluating = self.config, mode == "eval"
-        tokens = self.encode({k: obs[k][:, None] for k in self.shapes})
-        latent = None if evaluating and c.eval_state_mean else noise.get("post")
-        post, _ = rssm.observe(
-            self.dyn,
-            {k: state[k] for k in ("deter", "stoch")},
-            tokens,
-            state["action"][:, None],
-            obs["is_first"][:, None],
-            None if latent is None else latent[:, None],
-        )
-        policy = self.actor(self.dyn.feat(post))
-        action = policy.sample(None if evaluating else noise.get("action"))
+        no_noise = evaluating and c.eval_state_mean
+        post = self.infer(obs, state, None if no_noise else noise.get("post"))
+        dist = self.actor(self.cell.feat(post))
+        action = dist.sample(None if evaluating else noise.get("action"))
         amount = c.eval_noise if evaluating else c.expl_noise
         if amount:
             action = explore(action, amount, noise["explore"], self.discrete)
-        return action, post | {"action": action}
+        return action, post
 
-    # ------------------------------------------------------------- report --
+    # ------------------------------------------------------------ predictions --
 
-    def decode(self, state) -> dict:
-        """Predicted observations in their own units, images around [0, 1]."""
-        return {
-            k: x + 0.5 if len(self.shapes[k]) == 3 else x
-            for k, x in self.dec(self.dyn.feat(state)).items()
-        }
+    def observations(self, state):
+        """Distribution of every observation entry in a state."""
+        return self.decoder(self.cell.feat(state))
 
-
-class Schedule:
-    """Random data first, then updates at regular intervals of decisions.
-
-    The official script makes one update to create its variables, `pretrain` more,
-    and then `train_steps` with the first decision and every `train_every` after it.
-    """
-
-    def __init__(self, config: Config):
-        self.config = config
-        self.previous: int | None = None
-
-    def random(self, progress: Progress) -> bool:
-        """Until there are `prefill` decisions and a whole episode."""
-        return progress.decisions < self.config.prefill or progress.episodes < 1
-
-    def updates(self, progress: Progress) -> int:
-        """Updates due after a record was added."""
+    def continuation(self, feat):
+        """Predicted probability that the episode goes on; 1 without that head."""
         c = self.config
-        if self.random(progress) or not progress.items:
-            return 0
-        if self.previous is None:
-            # The first decision of the policy is due at once.
-            self.previous = progress.decisions + 1 - c.train_every
-            return 1 + c.pretrain
-        if progress.decisions < self.previous + c.train_every:
-            return 0
-        self.previous += c.train_every
-        return c.train_steps
-
-    def state_dict(self) -> dict:
-        """What a resumed run needs."""
-        return {"previous": self.previous}
-
-    def load_state_dict(self, state: dict):
-        """Continues from `state_dict`."""
-        self.previous = state["previous"]
+        if not c.pred_discount:
+            return ops.ones(feat.shape[:-1])
+        return self.continues(feat).mean / c.discount
 
 
-def make_replay(config: Config, memory_bytes: int, seed: int):
-    """The buffer that DreamerV2 trains from."""
-    return replay.EpisodeSequences(
-        batch_size=config.dataset.batch,
-        length=config.dataset.length,
-        capacity=config.replay.capacity,
-        memory_bytes=memory_bytes,
-        seed=seed,
-        minlen=config.replay.minlen,
-        maxlen=config.replay.maxlen,
-        prioritize_ends=config.replay.prioritize_ends,
-    )
+def clip_reward(reward, how: str):
+    """Rewards as the world model sees them; `how`: identity, tanh or sign."""
+    reward = ops.cast(reward, "float32")
+    if how == "identity":
+        return reward
+    return {"tanh": ops.tanh, "sign": ops.sign}[how](reward)
+
+
+# ------------------------------------------------------------------ metrics --
+
+
+def summary(agent, totals, model: Model, dream: Dream, b: Behaviour, value) -> dict:
+    """Metrics of an update, by official names."""
+    del agent, dream
+    metrics = {f"{k}_loss": ops.mean(v) for k, v in model.losses.items()}
+    metrics |= {f"{k}_loss": v for k, v in totals.items()}
+    return metrics | {
+        "model_kl": ops.mean(model.kl),
+        "prior_ent": ops.mean(model.prior.entropy()),
+        "post_ent": ops.mean(model.belief.dist.entropy()),
+        "reward_mean": ops.mean(b.reward),
+        "reward_std": devices.std(b.reward, batch_axis=1),
+        "reward_normed_mean": ops.mean(b.normed),
+        "reward_normed_std": devices.std(b.normed, batch_axis=1),
+        "critic_slow": ops.mean(b.value),
+        "critic_target": ops.mean(b.ret),
+        "actor_ent": ops.mean(b.entropy),
+        "critic": ops.mean(value),
+    }
 
 
 AGENT = DreamerV2

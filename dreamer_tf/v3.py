@@ -1,31 +1,52 @@
 """DreamerV3: Mastering Diverse Domains through World Models.
 
-Hafner, Pasukonis, Ba, Lillicrap: arXiv 2301.04104, Nature 640:647 (2025).
-Equations are numbered as in arXiv v2; "official" is github.com/danijar/dreamerv3
-at commit e3f0224, whose names settings and weights keep,
-without `agent.` and `rssm.`.
+Hafner, Pasukonis, Ba, Lillicrap: arXiv 2301.04104, Nature 640:647 (2025). Equations
+are numbered as in arXiv v2; "official" is github.com/danijar/dreamerv3 at commit
+e3f0224, whose names settings and weights keep, without `agent.` and `rssm.`.
+
+  Eq. 1       RSSM                             RSSM.core, .posterior, .prior
+  Eq. 2, 3    world model's objective          loss, model_loss
+  Eq. 4       actor and critic                 DreamerV3.actor, .critic
+  Eq. 5       λ-return, critic's objective     behaviour, critic_loss
+  Eq. 6       actor's objective                actor_loss
+  Eq. 7       scale of returns                 ReturnNorm
+  Eq. 8, 9    symlog squared error             distributions.SymlogError, returns.symlog
+  Eq. 10, 11  two-hot loss                     distributions.TwoHot, returns.twohot
+  Methods     critic on replayed steps         replay_loss
 """
+
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import ops
 
-from dreamer_tf import engine, nets, replay, rssm
-from dreamer_tf.agent import Agent, Progress
-from dreamer_tf.configs.v3 import Config, Dyn, RetNorm
-from dreamer_tf.distributions import Bernoulli, BoundedNormal, OneHot, TwoHot
+from dreamer_tf import nets, rssm
+from dreamer_tf.agent import Agent, weighted
+from dreamer_tf.configs.v3 import Dyn, RetNorm
+from dreamer_tf.distributions import (
+    Bernoulli,
+    BoundedNormal,
+    Distribution,
+    OneHot,
+    OneHots,
+    SquaredError,
+    SymlogError,
+    TwoHot,
+    sg,
+)
+from dreamer_tf.engine import devices
 from dreamer_tf.optimizers import LaProp
-from dreamer_tf.returns import lambda_return_v3, symexp, symlog
-
-sg = ops.stop_gradient
+from dreamer_tf.returns import lambda_return
+from dreamer_tf.rssm import Belief, Dream, State
 
 # ---------------------------------------------------------------- RSSM cell --
 
 
-class RSSM(layers.Layer):
+class RSSM(rssm.Cell):
     """Recurrent state-space model with a block GRU (Eq. 1, official `rssm.py`).
 
-    State: `deter [B, D]` and `stoch [B, S, C]`, a vector of one-hots.
+    State: `deter [B, D]` and `stoch [B, S, C]`, a vector of one-hots. See `rssm.py`.
 
     Args:
       config: `Dyn`.
@@ -34,14 +55,15 @@ class RSSM(layers.Layer):
     """
 
     def __init__(self, config: Dyn, actions: int, tokens: int, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(OneHots, config.stoch, **kwargs)
         c = self.config = config
         self.actions, self.tokens, self.flat = actions, tokens, c.stoch * c.classes
+        self.blocks = c.blocks
         self.inputs = [nets.dense(c.hidden, f"dynin{i}") for i in range(3)]
         self.innorms = [nets.rms_norm(f"dynin{i}norm") for i in range(3)]
         widths = [c.deter] * c.dynlayers + [3 * c.deter]
         names = [f"dynhid{i}" for i in range(c.dynlayers)] + ["dyngru"]
-        self.blocks = [
+        self.hidden = [
             nets.BlockLinear(w, c.blocks, 0 if i else 3 * c.hidden, name=n)
             for i, (w, n) in enumerate(zip(widths, names))
         ]
@@ -66,139 +88,88 @@ class RSSM(layers.Layer):
         ):
             linear.build((None, width))
             norm.build((None, c.hidden))
-        for block in self.blocks:
-            block.build((None, c.deter))
+        for linear in self.hidden:
+            linear.build((None, c.deter))
         for norm in self.hidnorms:
             norm.build((None, c.deter))
-        width = c.deter + self.tokens
-        for linear in self.obs:
-            linear.build((None, width))
-            width = c.hidden
+        self.obs[0].build((None, c.deter), (None, self.tokens))
+        for linear in self.obs[1:]:
+            linear.build((None, c.hidden))
         for norm in self.obsnorms:
             norm.build((None, c.hidden))
         width = nets.build_stack(self.img, self.imgnorms, c.deter)
         self.priorlogit.build((None, width))
 
-    def initial(self, batch_size: int) -> dict:
+    def initial(self, batch_size: int) -> State:
         """The zero state."""
         c = self.config
-        return {
-            "deter": ops.zeros((batch_size, c.deter)),
-            "stoch": ops.zeros((batch_size, c.stoch, c.classes)),
-        }
+        return State(
+            ops.zeros((batch_size, c.deter)),
+            ops.zeros((batch_size, c.stoch, c.classes)),
+        )
 
     def feat(self, state):
         """What the heads see: `[deter, stoch]`, `[..., D + S C]`."""
-        deter, stoch = state["deter"], state["stoch"]
-        stoch = ops.reshape(stoch, (*deter.shape[:-1], self.flat))
-        return ops.concatenate([deter, stoch], -1)
+        stoch = ops.reshape(state.stoch, (*state.deter.shape[:-1], self.flat))
+        return ops.concatenate([state.deter, stoch], -1)
 
-    def dist(self, logit):
-        """The latent's distribution from raw logits `[..., S, C]`."""
-        return OneHot(logit, self.config.unimix)
+    def ahead(self, tokens, action):
+        """Both, as far as they can be computed without the state."""
+        return self.obs[0].known(tokens), nets.Known(self.embed(action))
 
-    def embed_action(self, action):
+    @nets.ahead
+    def embed(self, action):
         """`[..., A] -> [..., hidden]`; magnitudes above 1 are scaled down to 1."""
         action = action / sg(ops.maximum(1.0, ops.abs(action)))
         return ops.silu(self.innorms[2](self.inputs[2](action)))
 
-    def core(self, once: bool = False):
-        """`core(deter, parts, stoch, action_embedding) -> (deter, parts)`.
+    def core(self, deter, stoch, action) -> nets.Blocks:
+        """The sequence model: `h_t = f(h_{t-1}, z_{t-1}, a_{t-1})`, `[B, D]`."""
+        h = nets.by_block(deter, self.blocks)
+        stoch = ops.reshape(stoch, (*h.whole.shape[:-1], self.flat))
+        x0 = ops.silu(self.innorms[0](self.inputs[0](h.whole)))
+        x1 = ops.silu(self.innorms[1](self.inputs[1](stoch)))
+        x = self.hidden[0](h, ops.concatenate([x0, x1, self.embed(action)], -1))
+        for linear, norm in zip(self.hidden[1:], self.hidnorms):
+            x = linear(ops.silu(norm(x)))
+        # A block's outputs are its own reset gate, candidate and update gate.
+        gates = nets.divide(ops.cast(x, "float32"), self.blocks)
+        parts = nets.gru_update(gates, h.parts)
+        return nets.Blocks(nets.unite(parts), parts)
 
-        The sequence model; `parts` are those of `deter` by block, `[K, B, D / K]`.
-        `once`: it will be called for one step only.
-        """
-        own, shared = self.blocks[0].split(once)
-        later = [block.split()[0] for block in self.blocks[1:]]
-
-        def core(deter, parts, stoch, x2):
-            stoch = ops.reshape(stoch, (*deter.shape[:-1], self.flat))
-            x0 = ops.silu(self.innorms[0](self.inputs[0](deter)))
-            x1 = ops.silu(self.innorms[1](self.inputs[1](stoch)))
-            x = own(parts) + shared(ops.concatenate([x0, x1, x2], -1))
-            for block, norm in zip(later, self.hidnorms):
-                x = block(self.parts(ops.silu(norm(x))))
-            # Each block's outputs are its part of reset, candidate and update. By
-            # block they lie side by side, which a compiler makes fast loops of.
-            gates = self.parts(ops.cast(x, "float32"))
-            reset, cand, update = ops.split(gates, 3, -1)
-            cand = ops.tanh(ops.sigmoid(reset) * cand)
-            update = ops.sigmoid(update - 1)
-            parts = update * cand + (1 - update) * parts
-            return nets.unite(parts), parts
-
-        return core
-
-    def posterior(self):
-        """`(project, logit)`: `logit(deter, project(tokens)) -> [..., S, C]`."""
-        first, second = self.obs[0].split(self.config.deter)
-
-        def logit(deter, projected):
-            x = first(deter) + projected
-            for linear, norm in zip(self.obs[1:], self.obsnorms):
-                x = linear(ops.silu(norm(x)))
-            return self._shape(x)
-
-        return second, logit
+    def posterior(self, deter, tokens):
+        """`q(z_t | h_t, x_t)`: encoder (Eq. 1)."""
+        x = self.obs[0](deter, tokens)
+        for linear, norm in zip(self.obs[1:], self.obsnorms):
+            x = linear(ops.silu(norm(x)))
+        return self._latent(x)
 
     def prior(self, deter):
-        """Logits of the prior, `[..., D] -> [..., S, C]`."""
-        return self._shape(self.priorlogit(nets.stack(deter, self.img, self.imgnorms)))
+        """`p(z_t | h_t)`: dynamics predictor (Eq. 1)."""
+        x = nets.stack(deter, self.img, self.imgnorms)
+        return self._latent(self.priorlogit(x))
 
-    def observing(self, tokens, action, is_first):
-        """One filtering step, see `rssm.py`; outputs deter, stoch and logit."""
-        core = self.core(once=action.shape[1:-1] == (1,))
-        project, logit = self.posterior()
-        keep = 1 - ops.cast(is_first, "float32")
-        inputs = {
-            "keep": keep,
-            "action": self.embed_action(action * keep[..., None]),
-            "tokens": project(tokens),
-        }
-
-        def step(state, x, noise):
-            deter = state["deter"] * x["keep"][:, None]
-            stoch = state["stoch"] * x["keep"][:, None, None]
-            deter, _ = core(deter, self.parts(deter), stoch, x["action"])
-            post = logit(deter, x["tokens"])
-            stoch = self.dist(post).sample(noise)
-            state = {"deter": deter, "stoch": stoch}
-            return state, state | {"logit": post}
-
-        return inputs, step
-
-    def imagining(self, start):
-        """One step of the prior, see `rssm.py`."""
-        core = self.core()
-
-        def step(state, action, noise):
-            action = self.embed_action(action)
-            deter, parts = core(state["deter"], state["parts"], state["stoch"], action)
-            stoch = self.dist(self.prior(deter)).sample(noise)
-            return {"deter": deter, "parts": parts, "stoch": stoch}
-
-        return start | {"parts": self.parts(start["deter"])}, step
-
-    def parts(self, deter):
-        """Those of the recurrent state by block, `[B, D] -> [K, B, D / K]`."""
-        return nets.divide(deter, self.config.blocks)
-
-    def _shape(self, logit):
+    def _latent(self, logit):
+        """The latent's distribution from raw outputs `[..., S C]`."""
         c = self.config
-        return ops.reshape(logit, (*logit.shape[:-1], c.stoch, c.classes))
+        logit = ops.reshape(logit, (*logit.shape[:-1], c.stoch, c.classes))
+        return OneHots(logit, c.unimix)
 
 
-# -------------------------------------------------------------- world model --
+# ------------------------------------------------------------------ KL loss --
 
 
 def kl_loss(post, prior, free):
-    """KL per step with free nats, `[...]` (Eq. 3; official `RSSM.loss`).
+    """KL of every step with free nats (Eq. 3; official `RSSM.loss`).
 
     Args:
-      post, prior: distributions of the latent's variables, `[..., S]`.
-      free: nats of all variables together that cost nothing.
+      post, prior: distributions of latents, `[B, T]`.
+      free: nats that cost nothing.
+
+    Returns:
+      `[B, T]`.
     """
-    return ops.maximum(ops.sum(post.kl(prior), -1), free)
+    return ops.maximum(post.kl(prior), free)
 
 
 # --------------------------------------------------------- scale of returns --
@@ -222,7 +193,7 @@ class ReturnNorm:
         """Percentiles after seeing `ret`, and the `offset` and `scale` they give."""
         c = self.config
         quantiles = ops.convert_to_tensor([c.perclo / 100, c.perchi / 100], "float32")
-        lo, hi = ops.unstack(ops.quantile(ops.reshape(ret, (-1,)), quantiles), 2)
+        lo, hi = ops.unstack(devices.quantile(ret, quantiles), 2)
         new = {"lo": lo, "hi": hi, "corr": 1.0}
         new = {k: (1 - c.rate) * self.variables[k] + c.rate * v for k, v in new.items()}
         debias = 1 / ops.maximum(c.rate, new["corr"]) if c.debias else 1.0
@@ -235,462 +206,342 @@ class ReturnNorm:
             variable.assign(stats[name])
 
 
+# ------------------------------------------------------------- what is passed --
+
+
+class Model(NamedTuple):
+    """What the world model makes of a batch."""
+
+    losses: dict[str, Any]  # by name, [B, T]
+    belief: Belief  # posterior states, [B, T, ...]
+    prior: Distribution  # of the same latents, before the observation
+
+
+class Behaviour(NamedTuple):
+    """What actor and critic learn from; time first, N = starts of imagination."""
+
+    action: Any  # [H + 1, N, A], chosen in the start and the imagined states
+    policy: Distribution  # from which they were sampled
+    critic: TwoHot  # [H + 1, N]
+    reward: Any  # [H + 1, N], predicted in these states
+    goes_on: Any  # [H + 1, N], predicted continuation
+    value: Any  # [H + 1, N]
+    slow: Any  # [H + 1, N], value of the slow critic
+    weight: Any  # [H + 1, N], product of the continuations up to a state
+    ret: Any  # [H, N], λ-returns
+    advantage: Any  # [H, N]
+    entropy: Any  # [H, N], of the policy
+    stats: dict  # of the returns, see `ReturnNorm`
+
+
 class DreamerV3(Agent):
     """World model, actor and critic of DreamerV3. See `agent.py`."""
 
     version = "v3"
     latents = ("deter", "stoch")
     losses = ("dyn", "rep", "rew", "con", "policy", "value", "repval")
+    acts_last = True
 
     def build(self):
         """Makes all networks, the optimizer and the running statistics."""
         c = self.config
-        self.enc = nets.Encoder(self.shapes, **vars(c.enc), name="enc")
-        self.dyn = RSSM(c.dyn, self.actions, self.enc.width, name="dyn")
+        self.encoder = nets.Encoder(self.shapes, **vars(c.enc), name="enc")
+        self.cell = RSSM(c.dyn, self.actions, self.encoder.width, name="dyn")
         latent = (c.dyn.deter, c.dyn.stoch, c.dyn.classes)
-        self.dec = nets.Decoder(self.shapes, *latent, **vars(c.dec), name="dec")
-        self.rew = self._head("rew", c.rewhead, {"logits": c.rewhead.bins})
-        self.con = self._head("con", c.conhead, {"logit": 1})
-        outputs = (
-            {"logits": self.actions}
-            if self.discrete
-            else {"mean": self.actions, "stddev": self.actions}
+        decoder = nets.Decoder(self.shapes, *latent, **vars(c.dec), name="dec")
+        self.decoder = nets.Head(decoder, self.per_entry(SymlogError, SquaredError))
+        twohot = lambda out: TwoHot(out["logits"])
+        event = lambda out: Bernoulli(out["logit"][..., 0])
+        bins = {"logits": c.value.bins}
+        reward = self._head("rew", c.rewhead, {"logits": c.rewhead.bins}, twohot)
+        continues = self._head("con", c.conhead, {"logit": 1}, event)
+        names = ("logits",) if self.discrete else ("mean", "stddev")
+        outputs = dict.fromkeys(names, self.actions)
+        actor = self._head("pol", c.policy, outputs, self._action, "head/action")
+        critic = self._head("val", c.value, bins, twohot)
+        slow_critic = self._head("slowval", c.value, bins, twohot)
+        self.reward, self.continues, self.critic = reward, continues, critic
+        self.slow_critic = slow_critic
+        self.heads = nets.Heads(
+            trained={"actor": actor, "critic": critic},
+            others={"reward": reward, "continues": continues, "slow": slow_critic},
         )
-        self.pol = self._head("pol", c.policy, outputs, ("head", "action"))
-        self.val = self._head("val", c.value, {"logits": c.value.bins})
-        self.slowval = self._head("slowval", c.value, {"logits": c.value.bins})
-        for net in (self.enc, self.dyn, self.dec):
+        self.actor = self.heads.actor
+        self.action_kind = OneHot if self.discrete else BoundedNormal
+        self.horizon, self.context = c.imag_length, c.replay_context
+        for net in (self.encoder, self.cell, decoder):
             net.build()
         feat = c.dyn.deter + c.dyn.stoch * c.dyn.classes
-        for net in (self.rew, self.con, self.pol, self.val, self.slowval):
-            net.build((None, feat))
-        for slow, fast in zip(self.slowval.variables, self.val.variables):
+        for head in (reward, continues, actor, critic, slow_critic):
+            head.net.build((None, feat))
+        for slow, fast in zip(slow_critic.net.variables, critic.net.variables):
             slow.assign(np.asarray(fast))
-        self.modules = (self.dyn, self.enc, self.dec)
-        self.modules += (self.rew, self.con, self.pol, self.val)
-        self.params = {v.path: v for m in self.modules for v in m.variables}
+        modules = [self.cell, self.encoder, decoder]
+        modules += [head.net for head in (reward, continues, actor, critic)]
+        self.params = {v.path: v for m in modules for v in m.variables}
         self.opt = LaProp(self.params, c.opt)
         self.retnorm = ReturnNorm(c.retnorm)
         self.add_variables(self.params)
-        self.add_variables({v.path: v for v in self.slowval.variables})
+        self.add_variables({v.path: v for v in slow_critic.net.variables})
         self.add_variables(self.opt.variables)
         self.add_variables(
             {f"retnorm/{k}": v for k, v in self.retnorm.variables.items()}
         )
 
-    def _head(self, name, config, outputs, group=("head",)):
-        return nets.MLPHead(
-            config.layers, config.units, outputs, config.outscale, group, name=name
+    def _head(self, name, config, outputs, dist, group="head") -> nets.Head:
+        net = nets.HeadNet(
+            *(config.layers, config.units, outputs),
+            outscale=config.outscale,
+            group=group,
+            name=name,
         )
+        return nets.Head(net, dist)
 
-    def encode(self, obs):
-        """Tokens `[..., E]` from observation entries."""
-        return self.enc(obs)
+    # -------------------------------------------------------- distributions --
 
-    def world_model(self, batch, carry, noise):
-        """Losses of the world model (Eq. 3).
-
-        Args:
-          batch: entries `[B, T, ...]`.
-          carry: state before the first step.
-          noise: of the posterior, `[B, T, S]`.
-
-        Returns:
-          Losses `{name: [B, T]}`; posterior `{deter, stoch, logit}`; and what
-          else the tests look at.
-        """
-        c = self.config
-        obs = {k: batch[k] for k in self.shapes}
-        tokens = self.encode(obs)
-        _, post = rssm.observe(
-            self.dyn, carry, tokens, batch["action"], batch["is_first"], noise
-        )
-        prior_logit = self.dyn.prior(post["deter"])
-        feat = self.dyn.feat(post)
-
-        # Eq. 3: the prior learns from the posterior, and less so the reverse.
-        dist, logit, free = self.dyn.dist, post["logit"], c.dyn.free_nats
-        losses = {
-            "dyn": kl_loss(dist(sg(logit)), dist(prior_logit), free),
-            "rep": kl_loss(dist(logit), dist(sg(prior_logit)), free),
-        }
-        # Eq. 3: predictions of observations, reward and continuation.
-        for key, prediction in self.dec(post["deter"], post["stoch"]).items():
-            prediction = ops.cast(prediction, "float32")
-            target = ops.cast(obs[key], "float32")
-            target = target / 255 if len(self.shapes[key]) == 3 else symlog(target)
-            error = ops.square(prediction - target)
-            losses[key] = ops.sum(error, tuple(range(2, len(error.shape))))
-        rew = TwoHot(self.rew(feat if c.reward_grad else sg(feat))["logits"])
-        losses["rew"] = -rew.log_prob(batch["reward"])
-        goes_on = 1 - ops.cast(batch["is_terminal"], "float32")
-        if c.contdisc:  # the head learns γ c, see `behaviour`
-            goes_on = goes_on * (1 - 1 / c.horizon)
-        losses["con"] = -self.continues(feat).log_prob(goes_on)
-        extra = {
-            "tokens": tokens,
-            "prior_logit": prior_logit,
-            "dyn_ent": ops.sum(self.dyn.dist(prior_logit).entropy(), -1),
-            "rep_ent": ops.sum(self.dyn.dist(post["logit"]).entropy(), -1),
-        }
-        return losses, post, extra
-
-    def continues(self, feat) -> Bernoulli:
-        """Distribution of "the episode goes on", from features `[..., F]`."""
-        return Bernoulli(self.con(feat)["logit"][..., 0])
-
-    # ---------------------------------------------------------- behaviour --
-
-    def actor(self, feat):
-        """Action distribution from features `[..., F]`."""
-        return self.action_dist(self.pol(feat))
-
-    def action_dist(self, out):
-        """Action distribution from the raw outputs of the actor's network."""
+    def _action(self, out):
+        """Distribution of actions."""
         c = self.config.policy
         if self.discrete:
             return OneHot(out["logits"])
         return BoundedNormal(out["mean"], out["stddev"], c.minstd, c.maxstd)
 
-    def imagination(self, start, noise):
-        """Rolls out the actor; nothing of it has gradients.
-
-        Args:
-          start: states `[N, ...]`.
-          noise: `{"action": [H + 1, N, ...], "latent": [H, N, S]}` or parts.
-
-        Returns:
-          Of start and imagined states, `[H + 1, N, ...]`: features `feat`, the
-          `action` chosen there, and what the `first` layers of all heads make of feat:
-          step by step, while it lies in the cache.
-        """
-        actor = nets.Together([self.pol])
-
-        def policy(state, noise):
-            feat = self.dyn.feat(state)
-            first = self.heads.first(feat)
-            (out,) = actor.rest(first[:, : self.pol.units])  # the first of the heads
-            action = self.action_dist(out).sample(noise)
-            return {"feat": feat, "first": first, "action": action}
-
-        start = keras.tree.map_structure(sg, start)
-        length = self.config.imag_length
-        out = rssm.rollout(self.dyn, policy, start, length, noise)
-        return keras.tree.map_structure(sg, out)
-
-    def behaviour(self, feat, first, action):
-        """Losses of actor and critic on imagined states (Eqs. 5 to 7).
-
-        Args:
-          feat, first, action: see `imagination`; without gradient.
-
-        Returns:
-          Losses `{name: [H, N]}`; return statistics; metrics; intermediate values.
-        """
-        c = self.config
-        pol, val, rew, con, slow = self.outputs(feat, first)
-        value, policy = TwoHot(val["logits"]), self.action_dist(pol)
-        rew, slow = (TwoHot(out["logits"]).mean for out in (rew, slow))
-        con = Bernoulli(con["logit"][..., 0]).mean
-        baseline = slow if c.imag_loss.slowtar else value.mean
-        rew, con, slow, baseline = map(sg, (rew, con, slow, baseline))
-        # With contdisc the continuation has γ in it already. The product begins with
-        # the start state's own prediction (official `imag_loss`).
-        disc = 1.0 if c.contdisc else 1 - 1 / c.horizon
-        weight = ops.cumprod(disc * con, 0) / disc
-        # Eq. 5: λ-returns.
-        ret = lambda_return_v3(
-            last=ops.zeros_like(con),
-            term=1 - con,
-            reward=rew,
-            boot=baseline,
-            disc=disc,
-            lambda_=c.imag_loss.lam,
-        )
-        # Eqs. 6, 7: reinforce with returns scaled by their 5-95% range. The paper sums
-        # over time, the code takes means.
-        stats = self.retnorm.stats(engine.whole_batch(ret))
-        advantage = (ret - baseline[:-1]) / stats["scale"]
-        entropy = policy.entropy()[:-1]
-        score = policy.log_prob(action)[:-1] * advantage
-        losses = {
-            "policy": -weight[:-1] * (score + c.imag_loss.actent * entropy),
-            # Eq. 5, and the regulariser towards the slow critic.
-            "value": self.critic_loss(value, ret, slow, c.imag_loss.slowreg)
-            * weight[:-1],
-        }
-        normed = (ret - stats["offset"]) / stats["scale"]
-        metrics = {
-            "adv": ops.mean(advantage),
-            "adv_std": ops.std(engine.whole_batch(advantage)),
-            "adv_mag": ops.mean(ops.abs(advantage)),
-            "rew": ops.mean(rew),
-            "con": ops.mean(con),
-            "ret": ops.mean(normed),
-            "ret_min": ops.min(engine.whole_batch(normed)),
-            "ret_max": ops.max(engine.whole_batch(normed)),
-            "ret_rate": ops.mean(ops.cast(ops.abs(normed) >= 1.0, "float32")),
-            "val": ops.mean(value.mean),
-            "tar": ops.mean(ret),
-            "weight": ops.mean(weight),
-            "slowval": ops.mean(slow),
-            "ent/action": ops.mean(entropy),
-        }
-        if self.discrete:
-            metrics["rand/action"] = metrics["ent/action"] / np.log(self.actions)
-        extra = {"rew": rew, "con": con, "val": value.mean, "slowval": slow}
-        extra |= {"ret": ret, "policy": policy.parameters}
-        return losses, stats, metrics, extra
-
-    @property
-    def heads(self):
-        """All heads of a model state, the actor first, then the critic."""
-        return nets.Together((self.pol, self.val, self.rew, self.con, self.slowval))
-
-    def outputs(self, feat, first):
-        """Outputs of the `heads`, whose first layers are known from imagination."""
-        # Those that are trained in imagination, and those that are not.
-        trained = nets.Together((self.pol, self.val))
-        others = nets.Together((self.rew, self.con, self.slowval))
-        known, rest = ops.split(first, [self.pol.units + self.val.units], -1)
-        return (*trained.rest(trained.known_first(feat, known)), *others.rest(rest))
-
-    def critic_loss(self, value, ret, slow, slowreg):
-        """Cross-entropy to returns and to the slow critic's prediction, `[T, N]`.
-
-        Args:
-          value: two-hot distributions `[T + 1, N]`.
-          ret: returns `[T, N]`.
-          slow: predictions of the slow critic `[T + 1, N]`.
-          slowreg: factor of the second term.
-        """
-        # The last step has no return and is left out at the end, not before: cutting
-        # logits costs more.
-        ret = ops.pad(ret, ((0, 1), (0, 0)))
-        target = value.code(ret) + slowreg * value.code(slow)
-        return -value.expected(target, 1 + slowreg)[:-1]
-
-    def replay_value(self, feat, batch, boot):
-        """Critic loss on replayed steps, bootstrapped by imagined returns.
-
-        Args:
-          feat: posterior features `[K, B, F]`; batch: entries `[K, B]`;
-          boot: imagined return of each step, `[K, B]`.
-
-        Returns:
-          Loss `[K - 1, B]` and intermediate values.
-        """
-        c = self.config
-        last, term = (ops.cast(batch[k], "float32") for k in ("is_last", "is_terminal"))
-        value = TwoHot(self.val(feat if c.repval_grad else sg(feat))["logits"])
-        slow = sg(TwoHot(self.slowval(feat)["logits"]).mean)
-        ret = lambda_return_v3(
-            last=last,
-            term=term,
-            reward=batch["reward"],
-            boot=boot,
-            disc=1 - 1 / c.horizon,  # flags have no γ in them
-            lambda_=c.repl_loss.lam,
-        )
-        loss = self.critic_loss(value, ret, slow, c.repl_loss.slowreg)
-        # After an episode's last row comes the first one of another.
-        return (1 - last[:-1]) * loss, {"val": value.mean, "boot": boot, "ret": ret}
-
-    # ------------------------------------------------------------- update --
-
-    def loss(self, batch, carry, noise):
-        """All losses of one batch, as one scalar (Eq. 2, and Eqs. 5 and 6).
-
-        Args:
-          batch: entries `[B, T, ...]`; carry: state before the first step.
-          noise: see `draw`.
-
-        Returns:
-          The scaled sum; and everything else by name.
-        """
-        c = self.config
-        losses, post, model = self.world_model(batch, carry, noise.get("post"))
-        size, length = batch["reward"].shape
-        count = c.imag_last or length
-        late = {k: post[k][:, -count:] for k in self.latents}
-        start = {
-            k: ops.reshape(v, (size * count, *v.shape[2:])) for k, v in late.items()
-        }
-        dream = self.imagination(
-            start, {k: noise[k] for k in ("action", "latent") if k in noise}
-        )
-        imag_losses, stats, metrics, imag = self.behaviour(**dream)
-        for name, loss in imag_losses.items():
-            losses[name] = ops.reshape(ops.mean(loss, 0), (size, count))
-        repl = {}
-        if c.repval_loss:
-            boot = ops.reshape(imag["ret"][0], (size, count))
-            flags = {
-                k: batch[k][:, -count:] for k in ("reward", "is_last", "is_terminal")
-            }
-            time_first = (self.dyn.feat(late), flags, boot)
-            time_first = keras.tree.map_structure(rssm.swap, time_first)
-            loss, repl = self.replay_value(*time_first)
-            losses["repval"] = rssm.swap(loss)
-        scales = vars(c.loss_scales)
-        means = {k: ops.mean(v) for k, v in losses.items()}
-        total = sum(scales.get(k, scales["rec"]) * v for k, v in means.items())
-        metrics |= {f"loss/{k}": v for k, v in means.items()}
-        metrics |= {f"{k}": ops.mean(model[k]) for k in ("dyn_ent", "rep_ent")}
-        return total, {
-            "losses": losses,
-            "post": post,
-            "model": model,
-            "imag": imag | {k: dream[k] for k in ("feat", "action")},
-            "repl": repl,
-            "stats": stats,
-            "metrics": metrics | {"total": total},
-        }
+    # ---------------------------------------------------------- world model --
 
     def split_context(self, batch):
         """Start state and training rows of a batch with context (official `agent.py`).
 
-        With `replay_context` 1 row 0 only gives the stored latents from which the
+        With `replay_context` 1, row 0 only gives the stored latents from which the
         other rows go on; without, sequences start from zeros.
         """
-        size = batch["reward"].shape[0]
-        if not self.config.replay_context:
-            return self.dyn.initial(size), batch
-        carry = {k: ops.cast(batch[k][:, 0], "float32") for k in self.latents}
-        return carry, {k: v[:, 1:] for k, v in batch.items()}
+        if not self.context:
+            return self.cell.initial(batch["reward"].shape[0]), batch
+        deter, stoch = (ops.cast(batch[k][:, 0], "float32") for k in self.latents)
+        return State(deter, stoch), {k: v[:, 1:] for k, v in batch.items()}
 
-    def draw(self, seed, batch, carry=None):
-        """All noise of one update: for latents, and for actions in imagination."""
+    def model_loss(self, batch, start, noise) -> Model:
+        """Losses of the world model (Eq. 3).
+
+        Args:
+          batch: entries `[B, T, ...]`.
+          start: state before the first step.
+          noise: of the posterior, `post` `[B, T, S]`.
+        """
         c = self.config
-        size, rows = batch["reward"].shape
-        length = rows - c.replay_context
-        starts = size * (c.imag_last or length)
-        seeds = [engine.fold_in(seed, i) for i in range(3)]
-        return {
-            "post": engine.uniform(seeds[0], (size, length, c.dyn.stoch)),
-            "latent": engine.uniform(seeds[1], (c.imag_length, starts, c.dyn.stoch)),
-            "action": self._action_noise(seeds[2], (c.imag_length + 1, starts)),
-        }
-
-    def _action_noise(self, seed, shape):
-        if self.discrete:
-            return engine.uniform(seed, shape)
-        return engine.normal(seed, (*shape, self.actions))
-
-    def gradients(self, noise, batch, carry=None):
-        """What `loss` returns but for the scalar, and its gradients by path."""
-        context, rows = self.split_context(batch)
-        carry = context if carry is None else carry
-        (_, out), grads = engine.value_and_grad(
-            lambda: self.loss(rows, carry, noise), list(self.params.values())
+        belief, _ = rssm.observe(
+            self.cell, start, self.tokens(batch), batch, noise.get("post")
         )
-        return out, dict(zip(self.params, grads))
+        # The prior's own sample is never used, so all of it comes at once.
+        post, prior = belief.dist, self.cell.prior(belief.deter)
+        feat, losses = self.cell.feat(belief), {}
+        # The prior learns from the posterior, and less so the reverse.
+        losses["dyn"] = kl_loss(sg(post), prior, c.dyn.free_nats)
+        losses["rep"] = kl_loss(post, sg(prior), c.dyn.free_nats)
+        for key, dist in self.observations(belief).items():
+            losses[key] = -dist.log_prob(batch[key])
+        reward = self.reward(feat if c.reward_grad else sg(feat))
+        losses["rew"] = -reward.log_prob(batch["reward"])
+        goes_on = 1 - ops.cast(batch["is_terminal"], "float32")
+        if c.contdisc:  # the head learns γ c, see `behaviour`
+            goes_on = goes_on * (1 - 1 / c.horizon)
+        losses["con"] = -self.continues(feat).log_prob(goes_on)
+        return Model(losses, belief, prior)
+
+    def scale(self, loss: str) -> float:
+        """The factor of a loss."""
+        return self.config.loss_scales.of(loss)
+
+    # ------------------------------------------------------------ behaviour --
+
+    def start_steps(self, length: int) -> slice:
+        """Imagination starts from the last steps of a sequence, or from all."""
+        return slice(length - (self.config.imag_last or length), length)
+
+    def imagine(self, belief: Belief, noise) -> Dream:
+        """Rolls out the actor, which also acts in the last state; no gradients."""
+        return rssm.imagine_and_act(
+            self.cell,
+            self.actor,
+            self.starts(belief),
+            self.horizon,
+            noise,
+            self.heads.joined(),
+        )
+
+    def behaviour(self, dream: Dream) -> Behaviour:
+        """Predictions in imagined states, and λ-returns (Eq. 5)."""
+        c, out = self.config, self.heads(dream.feat)
+        reward, slow = sg((out.reward.mean, out.slow.mean))
+        goes_on, value = sg(out.continues.mean), out.critic.mean
+        base = slow if c.imag_loss.slowtar else sg(value)
+        # With contdisc the continuation has γ in it already. The product begins with
+        # the start state's own prediction (official `imag_loss`).
+        gamma = 1.0 if c.contdisc else 1 - 1 / c.horizon
+        weight = ops.cumprod(gamma * goes_on, 0) / gamma
+        # Officially 1 - goes_on is passed on, whose rounding this repeats.
+        discount = (1 - (1 - goes_on)[1:]) * gamma
+        lam = ops.full_like(discount, c.imag_loss.lam)
+        ret = lambda_return(reward[1:], discount, base[1:], lam)
+        # Eqs. 6, 7: returns are scaled by their range from 5 to 95 %.
+        stats = self.retnorm.stats(ret)
+        advantage = (ret - base[:-1]) / stats["scale"]
+        entropy = out.actor.entropy()[:-1]
+        found = (dream.action, out.actor, out.critic, reward, goes_on, value, slow)
+        return Behaviour(*found, weight, ret, advantage, entropy, stats)
+
+    def actor_loss(self, b: Behaviour):
+        """Loss of the actor (Eq. 6): reinforce, `[H, N]`.
+
+        The paper sums over time, the code takes means.
+        """
+        score = b.policy.log_prob(b.action)[:-1] * b.advantage
+        return -b.weight[:-1] * (score + self.config.imag_loss.actent * b.entropy)
+
+    def critic_loss(self, b: Behaviour, value: TwoHot):
+        """Loss of the critic (Eq. 5), and the regulariser to its slow copy, `[H, N]`.
+
+        Args:
+          value: its prediction in all states.
+        """
+        slowreg = self.config.imag_loss.slowreg
+        return value.loss((b.ret, 1.0), (b.slow, slowreg)) * b.weight[:-1]
+
+    def replay_loss(self, feat, batch, boot):
+        """Loss of the critic on replayed steps, bootstrapped by imagined returns.
+
+        Args:
+          feat: posterior features `[K, B, F]`.
+          batch: entries `[K, B]`.
+          boot: imagined return of each step, `[K, B]`.
+
+        Returns:
+          The loss `[K - 1, B]`, and its values, bootstraps and returns.
+        """
+        c = self.config
+        last, term = (ops.cast(batch[k], "float32") for k in ("is_last", "is_terminal"))
+        value = self.critic(feat if c.repval_grad else sg(feat))
+        slow = sg(self.slow_critic(feat).mean)
+        discount = (1 - term)[1:] * (1 - 1 / c.horizon)  # flags have no γ in them
+        lam = (1 - last)[1:] * c.repl_loss.lam
+        ret = lambda_return(batch["reward"][1:], discount, boot[1:], lam)
+        loss = value.loss((ret, 1.0), (slow, c.repl_loss.slowreg))
+        # After an episode's last row comes the first one of another.
+        return (1 - last[:-1]) * loss, {"val": value.mean, "boot": boot, "ret": ret}
+
+    # --------------------------------------------------------------- update --
 
     def train_step(self, noise, batch, carry=None):
         """One update of everything; returns metrics and latents for replay."""
-        return self.apply(*self.gradients(noise, batch, carry))
-
-    def apply(self, out, grads):
-        """Takes the step that `gradients` has prepared."""
-        c = self.config
-        metrics = out["metrics"] | self.opt.apply(list(grads.values()))
-        self.update_slow_value()
-        self.retnorm.assign(out["stats"])
-        metrics |= {f"retnorm/{k}": out["stats"][k] for k in ("lo", "hi")}
+        start, rows = self.start_and_rows(batch, carry)
+        total, seen, grads = self.gradients(noise, rows, start)
+        losses, model, dream, b, _ = seen
+        metrics = summary(self, total, losses, model, dream, b)
+        metrics |= self.opt.apply(list(grads.values()))
+        self.update_slow_critic()
+        self.retnorm.assign(b.stats)
         # To replay, from which `split_context` takes them when the row is drawn again.
-        feedback = {k: out["post"][k] for k in self.latents}
-        return metrics, feedback if c.replay_context else {}
+        feedback = {"deter": model.belief.deter, "stoch": model.belief.stoch}
+        return metrics, feedback if self.context else {}
 
-    def update_slow_value(self):
+    def gradients(self, noise, rows, start):
+        """Loss of everything, what led to it, and gradients by path."""
+        return self.opt.gradients(lambda: self.loss(rows, start, noise))
+
+    def loss(self, batch, start, noise):
+        """All losses of one batch, as one scalar (Eq. 2, and Eqs. 5 and 6).
+
+        Args:
+          batch: entries `[B, T, ...]`.
+          start: state before the first step.
+          noise: see `Agent.draw`.
+
+        Returns:
+          The sum; all losses, `[B, T]` or `[B, K]` for K starts of imagination in each
+          sequence; what led to them.
+        """
+        model = self.model_loss(batch, start, noise)
+        dream = self.imagine(model.belief, noise)
+        b = self.behaviour(dream)
+        size, length = batch["reward"].shape
+        steps = self.start_steps(length)
+        losses = dict(model.losses)
+        for name, loss in {
+            "policy": self.actor_loss(b),
+            "value": self.critic_loss(b, b.critic),
+        }.items():
+            losses[name] = ops.reshape(ops.mean(loss, 0), (size, -1))
+        replayed: dict[str, Any] = {}
+        if self.config.repval_loss:
+            late = State(model.belief.deter[:, steps], model.belief.stoch[:, steps])
+            rows = {k: batch[k][:, steps] for k in ("reward", "is_last", "is_terminal")}
+            boot = ops.reshape(b.ret[0], (size, -1))
+            time_first = keras.tree.map_structure(
+                rssm.swap, (self.cell.feat(late), rows, boot)
+            )
+            loss, replayed = self.replay_loss(*time_first)
+            losses["repval"] = rssm.swap(loss)
+        return weighted(losses, self.scale), (losses, model, dream, b, replayed)
+
+    def update_slow_critic(self):
         """The slow critic follows after the step (official `utils.SlowModel`)."""
         c = self.config.slowvalue
         rate = ops.where((self.opt.count - 1) % c.every == 0, c.rate, 0.0)
-        for slow, fast in zip(self.slowval.variables, self.val.variables):
+        pairs = zip(self.slow_critic.net.variables, self.critic.net.variables)
+        for slow, fast in pairs:
             slow.assign(rate * fast + (1 - rate) * slow)
 
-    # ------------------------------------------------------------- policy --
-
-    def draw_policy(self, seed, obs, state):
-        """Noise of one policy step."""
-        size, stoch = state["action"].shape[0], self.config.dyn.stoch
-        seeds = [engine.fold_in(seed, i) for i in range(2)]
-        return {
-            "post": engine.uniform(seeds[0], (size, stoch)),
-            "action": self._action_noise(seeds[1], (size,)),
-        }
+    # --------------------------------------------------------------- acting --
 
     def policy_step(self, noise, obs, state, mode):
         """One decision. DreamerV3 samples its actions in evaluation as well."""
         del mode
-        tokens = self.encode({k: obs[k][:, None] for k in self.shapes})
-        carry = {k: state[k] for k in self.latents}
-        post, _ = rssm.observe(
-            self.dyn,
-            carry,
-            tokens,
-            state["action"][:, None],
-            obs["is_first"][:, None],
-            noise["post"][:, None],
-        )
-        action = self.actor(self.dyn.feat(post)).sample(noise["action"])
-        return action, post | {"action": action}
+        post = self.infer(obs, state, noise["post"])
+        action = self.actor(self.cell.feat(post)).sample(noise["action"])
+        return action, post
 
-    # ------------------------------------------------------------- report --
+    # ------------------------------------------------------------ predictions --
 
-    def decode(self, state) -> dict:
-        """Predicted observations in their own units, images in [0, 1]."""
-        return {
-            k: x if len(self.shapes[k]) == 3 else symexp(x)
-            for k, x in self.dec(state["deter"], state["stoch"]).items()
-        }
+    def observations(self, state):
+        """Distribution of every observation entry in a state."""
+        return self.decoder(state.deter, state.stoch)
+
+    def continuation(self, feat):
+        """Predicted probability that the episode goes on."""
+        c = self.config
+        gamma = 1 - 1 / c.horizon if c.contdisc else 1.0
+        return self.continues(feat).mean / gamma
 
 
-class Schedule:
-    """When to update: `train_ratio` replayed steps for every collected one.
-
-    One update replays `batch_size * batch_length` steps. The first update is due
-    as soon as a batch of windows is stored (official `elements.when.Ratio`).
-    """
-
-    def __init__(self, config: Config):
-        self.need = config.batch_size * config.batch_length
-        self.ratio = config.train_ratio / self.need
-        self.previous: float | None = None
-
-    def random(self, progress: Progress) -> bool:
-        """Never: the untrained policy collects the first data."""
-        return False
-
-    def updates(self, progress: Progress) -> int:
-        """Updates due after a record was added."""
-        if progress.items < self.need or not self.ratio:
-            return 0
-        if self.previous is None:
-            self.previous = progress.records
-            return 1
-        repeats = int((progress.records - self.previous) * self.ratio)
-        self.previous += repeats / self.ratio
-        return repeats
-
-    def state_dict(self) -> dict:
-        """What a resumed run needs."""
-        return {"previous": self.previous}
-
-    def load_state_dict(self, state: dict):
-        """Continues from `state_dict`."""
-        self.previous = state["previous"]
+# ------------------------------------------------------------------ metrics --
 
 
-def make_replay(config: Config, memory_bytes: int, seed: int) -> replay.Windows:
-    """The buffer that DreamerV3 trains from."""
-    return replay.Windows(
-        batch_size=config.batch_size,
-        length=config.batch_length + config.replay_context,
-        capacity=config.replay.size,
-        online=config.replay.online,
-        memory_bytes=memory_bytes,
-        seed=seed,
-    )
+def summary(agent, total, losses, model: Model, dream: Dream, b: Behaviour) -> dict:
+    """Metrics of an update, by official names."""
+    del dream
+    normed = (b.ret - b.stats["offset"]) / b.stats["scale"]
+    metrics = {f"loss/{k}": ops.mean(v) for k, v in losses.items()}
+    metrics |= {
+        "total": total,
+        "dyn_ent": ops.mean(model.prior.entropy()),
+        "rep_ent": ops.mean(model.belief.dist.entropy()),
+        "adv": ops.mean(b.advantage),
+        "adv_std": devices.std(b.advantage),
+        "adv_mag": ops.mean(ops.abs(b.advantage)),
+        "rew": ops.mean(b.reward),
+        "con": ops.mean(b.goes_on),
+        "ret": ops.mean(normed),
+        "ret_min": devices.min(normed),
+        "ret_max": devices.max(normed),
+        "ret_rate": ops.mean(ops.cast(ops.abs(normed) >= 1.0, "float32")),
+        "val": ops.mean(b.value),
+        "tar": ops.mean(b.ret),
+        "weight": ops.mean(b.weight),
+        "slowval": ops.mean(b.slow),
+        "ent/action": ops.mean(b.entropy),
+    }
+    if agent.discrete:
+        metrics["rand/action"] = metrics["ent/action"] / np.log(agent.actions)
+    return metrics | {f"retnorm/{k}": b.stats[k] for k in ("lo", "hi")}
 
 
 AGENT = DreamerV3

@@ -28,6 +28,7 @@ compile = backend.compile
 compile_policy = backend.compile_policy
 fold_in = backend.fold_in
 normal = backend.normal
+register = backend.register
 scan = backend.scan
 to_host = backend.to_host
 uniform = backend.uniform

@@ -130,3 +130,17 @@ def to_host(tree: Any) -> Any:
 
 def _key(seed):
     return jax.random.wrap_key_data(jnp.asarray(seed).astype(jnp.uint32))
+
+
+def register(cls: type) -> None:
+    """Lets objects of a class pass through transformations as their tensors.
+
+    Args:
+      cls: with attributes `raw` (tensors) and `options` (a dictionary of the rest),
+        of which `cls(*raw, **options)` makes an equal object.
+    """
+    jax.tree_util.register_pytree_node(
+        cls,
+        lambda x: (x.raw, tuple(x.options.items())),
+        lambda options, raw: cls(*raw, **dict(options)),
+    )
