@@ -12,6 +12,7 @@ from dreamer_tf.configs import fields as configs
 from dreamer_tf.configs.ranges import Count, NonNegative, Range, Stages
 from dreamer_tf.configs.run import CHANGEABLE, RunConfig
 from dreamer_tf.errors import UserError
+from dreamer_tf.training import logdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -303,9 +304,8 @@ def test_an_unknown_version():
 @dataclasses.dataclass(frozen=True)
 class Scales:
     kl: NonNegative = 1.0  # of the KL
-    entries: Mapping[str, NonNegative] = dataclasses.field(
-        default_factory=dict
-    )  # of an entry
+    # of an entry
+    entries: Mapping[str, NonNegative] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -432,3 +432,17 @@ def test_without_factors_of_entries_files_stay_as_they_were():
         "discount",
         "proprio",
     ]
+
+
+def test_a_run_with_other_factors_is_another_run(tmp_path):
+    run = configs.updated(RunConfig(), {"logdir": str(tmp_path), "version": "v1"})
+    plain = config_class("v1")()
+    logdir.write(run, plain, [])
+    logdir.check(run, plain)
+    weighted = configs.updated(plain, {"loss_scales.position": 0.7})
+    with pytest.raises(UserError, match="--loss_scales.position was unknown there"):
+        logdir.check(run, weighted)
+    logdir.write(run, weighted, [])
+    logdir.check(run, weighted)
+    with pytest.raises(UserError, match="--loss_scales.position was 0.7 there"):
+        logdir.check(run, plain)
