@@ -23,8 +23,8 @@ from gymnasium import spaces
 import run
 from dreamer_tf import agent as agents
 from dreamer_tf import replay
-from dreamer_tf.configs import fields as configs
 from dreamer_tf.configs import config_class, presets
+from dreamer_tf.configs import fields as configs
 from dreamer_tf.envs import Envs, make_env
 from dreamer_tf.errors import UserError
 from dreamer_tf.training import checkpoint, logdir, loop
