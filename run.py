@@ -14,152 +14,153 @@ shows its settings, `--helpfull` those of the algorithm too.
 import os
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from absl import app, flags, logging
 
-from dreamer_tf import programs, quiet
-from dreamer_tf.configs import fields as configs
+from dreamer_tf import programs
+from dreamer_tf.configs import fields, presets
+from dreamer_tf.configs.ranges import Count, CountOrZero
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import Interrupted, UserError
 from dreamer_tf.training import logdir
 
-# dm_control notes which graphics libraries it tries.
+# dm_control logs which graphics libraries it tries.
 logging.set_verbosity(logging.WARNING)
-# Of a GPU's memory TensorFlow and JAX would take nearly all at once: take it as it is
-# needed, so that several runs can share a GPU. Read when they first use it.
+# TensorFlow and JAX would take nearly all of a GPU's memory at once; so they take it as
+# it is needed, and several runs can share a GPU. They read this when first used.
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 programs.keep()
 
 RUN = "the run"  # heading in the help
 
+# Backends are imported inside the functions that need them: help and mistakes are
+# answered at once.
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What chooses the presets of `train`, and so the defaults of its other flags."""
+
+    version: str = RunConfig.version
+    benchmark: str = RunConfig.benchmark
+    protocol: str = ""  # the version's own
+    task: str = ""  # the benchmark's own
+
 
 def train(argv: Sequence[str]) -> None:
-    """Trains an agent, or goes on with it."""
-    from dreamer_tf.configs import presets
-
-    # These four choose the presets, and so the defaults of all flags.
-    first = _flags()
-    choice = {"version": RunConfig.version, "benchmark": RunConfig.benchmark}
-    choice |= {"protocol": "", "task": ""}  # the version's and the benchmark's own
-    for name, value in choice.items():
-        flags.DEFINE_string(name, value, "", first)
-    _read(first, argv, known_only=True)
-    run, agent = presets.load(*(str(first[name].value) for name in choice))
-    parsed = _flags()
-    configs.define_flags(run, parsed, RUN)
-    configs.define_flags(agent, parsed, f"Dreamer{run.version.upper()}")
-    if not _parse(parsed, argv):
+    """Trains an agent, or continues its training."""
+    (choice,) = _parse(argv, {RUN: Choice()}, known_only=True)
+    run, agent = presets.load(**vars(choice))
+    parsed = _parse(argv, {RUN: run, f"Dreamer{run.version.upper()}": agent})
+    if not parsed:
         return
-    run = configs.from_flags(run, parsed)
-    agent = configs.from_flags(agent, parsed)
+    run, agent = parsed
     _need_logdir(run.logdir)
     from dreamer_tf.training import loop
 
     loop.train(run, agent, ["run.py", "train", *argv])
 
 
-def evaluate(argv: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class OfARun:
+    """Flags of the commands that read the newest checkpoint of a run."""
+
+    SENTENCE: ClassVar[str] = "flag --{name}={value}: it must be {range}."
+
+    logdir: str = ""  # directory of the run
+
+    def path(self) -> Path:
+        """The directory; raises UserError if it holds no run."""
+        _need_logdir(self.logdir)
+        logdir.read(Path(self.logdir))
+        return Path(self.logdir)
+
+
+@dataclass(frozen=True)
+class Evaluate(OfARun):
     """Plays episodes with the newest checkpoint of a run; adds them to scores.csv."""
-    parsed = _flags()
-    define: dict[str, Any] = {"flag_values": parsed, "module_name": RUN}
-    flags.DEFINE_string("logdir", "", "directory of the run", **define)
-    configs.define_number("episodes", 10, "how many", lower_bound=1, **define)
-    configs.define_number("seed", 0, "chooses the episodes", lower_bound=0, **define)
-    modes = ["eval", "train", "random"]
-    flags.DEFINE_enum("mode", "eval", modes, "how the policy acts", **define)
-    if not _parse(parsed, argv):
-        return
-    _need_logdir(parsed.logdir)
-    mode, path = parsed.mode, Path(parsed.logdir)
-    logdir.read(path)  # before the seconds that the next import takes
-    from dreamer_tf.training import loop
 
-    episodes = loop.evaluate_run(path, parsed.episodes, mode, parsed.seed)
-    print(f"{'episode':>8}{'score':>10}{'decisions':>11}")
-    for row in episodes:
-        print(f"{row.episode:>8}{row.score:>10.1f}{row.length:>11}")
-    scores = [row.score for row in episodes]
-    print(
-        f"mean {statistics.fmean(scores):.1f}  std {statistics.pstdev(scores):.1f}  "
-        f"({len(scores)} episodes, mode {mode}, after {episodes[0].frames:,} frames)"
-    )
+    episodes: Count = 10  # how many
+    seed: CountOrZero = 0  # chooses the episodes
+    mode: Literal["eval", "train", "random"] = "eval"  # how the policy acts
+
+    def run(self) -> None:
+        path = self.path()
+        from dreamer_tf.training import loop
+
+        episodes = loop.evaluate_run(path, self.episodes, self.mode, self.seed)
+        print(f"{'episode':>8}{'score':>10}{'decisions':>11}")
+        for row in episodes:
+            print(f"{row.episode:>8}{row.score:>10.1f}{row.length:>11}")
+        scores = [row.score for row in episodes]
+        mean, std = statistics.fmean(scores), statistics.pstdev(scores)
+        print(
+            f"mean {mean:.1f}  std {std:.1f}  ({len(scores)} episodes, mode "
+            f"{self.mode}, after {episodes[0].frames:,} frames)"
+        )
 
 
-def video(argv: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class Video(OfARun):
     """Films the newest checkpoint of a run: open-loop prediction, and the policy."""
-    parsed = _flags()
-    define: dict[str, Any] = {"flag_values": parsed, "module_name": RUN}
-    least: dict[str, Any] = {**define, "lower_bound": 1}
-    flags.DEFINE_string("logdir", "", "directory of the run", **define)
-    flags.DEFINE_string("out", "", "directory; LOGDIR/videos if empty", **define)
-    configs.define_number("episodes", 1, "how many to play", **least)
-    configs.define_number("context", 5, "decisions that the model sees", **least)
-    configs.define_number("horizon", 45, "decisions that it then predicts", **least)
-    fps = "decisions per second (default: 10 predicted, 30 of the policy)"
-    configs.define_number("fps", None, fps, **least)
-    configs.define_number("seed", 0, "chooses the episodes", lower_bound=0, **define)
-    if not _parse(parsed, argv):
-        return
-    _need_logdir(parsed.logdir)
-    path = Path(parsed.logdir)
-    logdir.read(path)  # before the seconds that the next import takes
-    from dreamer_tf.tools import video as films
 
-    files = films.film_run(
-        path,
-        Path(parsed.out) if parsed.out else None,
-        parsed.episodes,
-        parsed.context,
-        parsed.horizon,
-        parsed.fps,
-        parsed.seed,
-    )
-    for file in files:
-        print(file)
+    out: str = ""  # directory; LOGDIR/videos if empty
+    episodes: Count = 1  # how many to play
+    context: Count = 5  # decisions that the model sees
+    horizon: Count = 45  # decisions that it then predicts
+    # decisions per second (default: 10 predicted, 30 of the policy)
+    fps: Count | None = None
+    seed: CountOrZero = 0  # chooses the episodes
+
+    def run(self) -> None:
+        path = self.path()
+        from dreamer_tf.tools import video
+
+        out = Path(self.out) if self.out else None
+        numbers = (self.episodes, self.context, self.horizon, self.fps, self.seed)
+        for file in video.film_run(path, out, *numbers):
+            print(file)
 
 
-def export(argv: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class Export(OfARun):
     """Writes the policy of the newest checkpoint as a SavedModel of TensorFlow."""
-    parsed = _flags()
-    define: dict[str, Any] = {"flag_values": parsed, "module_name": RUN}
-    flags.DEFINE_string("logdir", "", "directory of the run", **define)
-    flags.DEFINE_string("out", "", "directory; LOGDIR/export if empty", **define)
-    modes = ["eval", "train"]
-    flags.DEFINE_enum("mode", "eval", modes, "how the policy acts", **define)
-    if not _parse(parsed, argv):
-        return
-    _need_logdir(parsed.logdir)
-    path = Path(parsed.logdir)
-    logdir.read(path)  # before the seconds that the next import takes
-    from dreamer_tf.tools import export as exports
 
-    out = Path(parsed.out) if parsed.out else None
-    for file in exports.export_run(path, out, parsed.mode):
-        print(file)
+    out: str = ""  # directory; LOGDIR/export if empty
+    mode: Literal["eval", "train"] = "eval"  # how the policy acts
+
+    def run(self) -> None:
+        path = self.path()
+        from dreamer_tf.tools import export
+
+        out = Path(self.out) if self.out else None
+        for file in export.export_run(path, out, self.mode):
+            print(file)
 
 
-def doctor(argv: Sequence[str]) -> int:
+@dataclass(frozen=True)
+class Doctor:
     """Says what is wrong with this installation, and what to do about it."""
-    parsed = _flags()
-    where = "directory of the runs, whose disk is checked"
-    flags.DEFINE_string("logdir", "logs", where, flag_values=parsed, module_name=RUN)
-    if not _parse(parsed, argv):
-        return 0
-    from dreamer_tf.tools import doctor as checks
 
-    return checks.report(parsed.logdir)
+    logdir: str = "logs"  # directory of the runs, whose disk is checked
+
+    def run(self) -> int:
+        from dreamer_tf.tools import doctor
+
+        return doctor.report(self.logdir)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
-    "train": train,
-    "evaluate": evaluate,
-    "video": video,
-    "export": export,
-    "doctor": doctor,
+# Besides `train`, whose flags depend on the presets.
+COMMANDS: dict[str, type[Any]] = {
+    "evaluate": Evaluate,
+    "video": Video,
+    "export": Export,
+    "doctor": Doctor,
 }
 
 
@@ -169,16 +170,20 @@ def main(argv: Sequence[str]) -> int:
         if not argv or argv[0] in ("-h", "--help", "--helpfull"):
             print(__doc__)
             return 0
-        if argv[0] not in COMMANDS:
+        name, *rest = argv
+        names = ("train", *COMMANDS)
+        if name not in names:
             raise UserError(
-                f"The command is '{argv[0]}', but must be one of "
-                f"{', '.join(COMMANDS)}: python run.py train --help"
+                f"The command is '{name}', but must be one of {', '.join(names)}: "
+                "python run.py train --help"
             )
-        if argv[0] != "doctor":  # which says more
+        if name != "doctor":  # which reports a wrong backend itself
             _check_backend()
-            with quiet.loading():
-                import keras  # noqa: F401
-        return COMMANDS[argv[0]](argv[1:]) or 0
+        if name == "train":
+            train(rest)
+            return 0
+        parsed = _parse(rest, {RUN: COMMANDS[name]()})
+        return (parsed[0].run() or 0) if parsed else 0
     except (UserError, flags.Error) as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 2
@@ -194,31 +199,32 @@ def main(argv: Sequence[str]) -> int:
         return 130
 
 
-def _flags() -> flags.FlagValues:
+def _parse(
+    argv: Sequence[str], settings: Mapping[str, Any], known_only: bool = False
+) -> list[Any]:
+    """The settings as the flags change them; none if `argv` only asks for help.
+
+    Args:
+      settings: heading in the help -> settings that become flags.
+      known_only: leave all other flags alone, and ignore a request for help.
+    """
     values = flags.FlagValues()
     flags.DEFINE_boolean("help", False, "show the run's settings", values, RUN)
     flags.DEFINE_boolean("helpfull", False, "show all settings", values, RUN)
-    return values
-
-
-def _parse(values: flags.FlagValues, argv: Sequence[str]) -> bool:
-    """Parses; False when the command line only asked for help, which is printed."""
-    positional = _read(values, argv)
-    if values["helpfull"].value:
-        print(values.get_help())
-    elif values["help"].value:
-        print(values.module_help(RUN))
-    elif positional:
-        raise UserError(f"'{positional[0]}' is not a flag: write --name=value.")
-    return not (values["help"].value or values["helpfull"].value)
-
-
-def _read(values: flags.FlagValues, argv: Sequence[str], **how: Any) -> list[str]:
-    """Parses; the words that are no flags."""
+    for heading, config in settings.items():
+        fields.define_flags(config, values, heading, argv)
     try:
-        return values(["run.py", *argv], **how)[1:]
+        positional = values(["run.py", *argv], known_only=known_only)[1:]
     except ValueError as error:  # such as --nohelp=yes
         raise UserError(f"{error}.") from error
+    if not known_only:
+        if values["helpfull"].value or values["help"].value:
+            full = values["helpfull"].value
+            print(values.get_help() if full else values.module_help(RUN))
+            return []
+        if positional:
+            raise UserError(f"'{positional[0]}' is not a flag: write --name=value.")
+    return [fields.from_flags(config, values) for config in settings.values()]
 
 
 def _check_backend() -> None:

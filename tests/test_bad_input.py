@@ -12,7 +12,6 @@ import hashlib
 import json
 import re
 import shutil
-import sys
 import types
 from pathlib import Path
 
@@ -24,8 +23,8 @@ from gymnasium import spaces
 import run
 from dreamer_tf import agent as agents
 from dreamer_tf import replay
+from dreamer_tf.configs import config_class, presets
 from dreamer_tf.configs import fields as configs
-from dreamer_tf.configs import presets
 from dreamer_tf.envs import Envs, make_env
 from dreamer_tf.errors import UserError
 from dreamer_tf.training import checkpoint, logdir, loop
@@ -133,6 +132,10 @@ FLAGS = [
     (f"{NEW} --stpes=3", r"'stpes'. Did you mean: steps"),
     (f"{NEW} --deter_sizes=3", r"'deter_sizes'. Did you mean: deter_size"),
     (f"{NEW} --version=v3 --dyn=3", r"'dyn'. Did you mean: dyn.blocks"),
+    (f"{NEW} --loss_scales.=1", r"Unknown command line flag 'loss_scales.'"),
+    (f"{NEW} --loss_scale.x=1", r"'loss_scale.x'. Did you mean: loss_scales.NAME"),
+    (f"{NEW} --noloss_scales.x", r"Unknown command line flag 'noloss_scales.x'"),
+    (f"{NEW} --loss_scales.x", r"Missing value for flag --loss_scales.x"),
     (f"{NEW} --nosteps", r"'nosteps'. Did you mean: steps"),
     (f"{NEW} --nohelp=yes", r"--nohelp=yes does not take an argument"),
     (f"{NEW} --version=v4", r"version is 'v4'; choose from v1, v2, v3"),
@@ -161,10 +164,12 @@ FLAGS = [
     (f"{NEW} --replay_gb=inf", r"--replay_gb=inf: it must be a finite number"),
     (f"{NEW} --disk_gb=inf", r"--disk_gb=inf: it must be a finite number"),
     (f"{NEW} --env_timeout=inf", r"--env_timeout=inf: it must be a finite number"),
+    (f"{NEW} --loss_scales.x=much", r"scales.x=much: it must be a finite number"),
     (f"{NEW} --enc_kernels=4,x", r"comma-separated list, each a whole number"),
     ("run.py evaluate --logdir=HOME/run --episodes=1.5", r"=1.5: .* a whole number"),
     ("run.py video --logdir=HOME/run --fps=fast", r"=fast: it must be a whole number"),
     # Ranges.
+    (f"{NEW} --loss_scales.x=-1", r"loss_scales.x is -1.0; it must be at least 0"),
     (f"{NEW} --steps=-1", r"--steps must be at least 0, got -1"),
     (f"{NEW} --seed=-1", r"--seed must be at least 0, got -1"),
     (f"{NEW} --seed=1e30", r"--seed must be below 4294967296, got 1000"),
@@ -215,14 +220,12 @@ def test_another_backend(home, capsys, monkeypatch):
 
 
 def test_a_missing_package(home, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "dreamer_tf.configs.presets", None)
-    monkeypatch.delattr("dreamer_tf.configs.presets")
-    check(
-        NEW,
-        r"dreamer_tf.configs.presets.*run.py doctor says what is missing",
-        home,
-        capsys,
-    )
+    def load(*args, **kwargs):
+        raise ModuleNotFoundError("No module named 'scipy'")
+
+    monkeypatch.setattr(presets, "load", load)
+    pattern = r"'scipy': python run.py doctor says what is missing"
+    check(NEW, pattern, home, capsys)
 
 
 # --- Settings of the algorithms ----------------------------------------------
@@ -295,6 +298,10 @@ SETTINGS = [
     ("v3", {"replay.size": 0}, r"replay.size is 0"),
     ("v3", {"replay_context": 2}, r"replay_context is 2; use 0 or 1"),
     ("v3", {"loss_scales.repval": -1}, r"loss_scales.repval is -1.0"),
+    ("v1", {"loss_scales.x": -1}, r"loss_scales.x is -1.0; it must be at least 0"),
+    ("v2", {"loss_scales.x": "1"}, r"'loss_scales.x' must be a finite number, got '1'"),
+    ("v3", {"loss_scales.": 1}, r"Unknown setting 'loss_scales.'"),
+    ("v3", {"loss_scale.x": 1}, r"'loss_scale.x': did you mean 'loss_scales."),
 ]
 
 
@@ -304,7 +311,7 @@ SETTINGS = [
     ids=[f"{v} {', '.join(f'{k}={x}' for k, x in c.items())}" for v, c, _ in SETTINGS],
 )
 def test_settings(version, changes, pattern, home, capsys):
-    default = agents.version_module(version).Config()
+    default = config_class(version)()
     check(lambda home: configs.updated(default, changes), pattern, home, capsys)
 
 
@@ -401,8 +408,10 @@ def test_spaces(arguments, pattern, home, capsys):
 
 
 def test_a_config_of_another_version(home, capsys):
-    config = agents.version_module("v1").Config()
-    pattern = r"config is a dreamer_tf.configs.v1.Config; for v3 .* dreamer_tf.configs.v3"
+    config = config_class("v1")()
+    pattern = (
+        r"config is a \S+\.configs\.v1\.Config; for v3 it must be a .*\.v3\.Config"
+    )
     make = functools.partial(agents.make_agent, "v3", PLAIN, ACTION, config)
     check(lambda home: make(), pattern, home, capsys)
 

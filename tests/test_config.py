@@ -1,13 +1,18 @@
 import dataclasses
+import inspect
 import json
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import pytest
 from absl import flags
 
+from dreamer_tf.configs import VERSIONS, config_class, ranges
 from dreamer_tf.configs import fields as configs
+from dreamer_tf.configs.ranges import Count, NonNegative, Range, Stages
 from dreamer_tf.configs.run import CHANGEABLE, RunConfig
 from dreamer_tf.errors import UserError
+from dreamer_tf.training import logdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,3 +209,240 @@ def test_run_ranges(name, value):
 def test_what_may_change_exists():
     names = {field.name for field in dataclasses.fields(RunConfig)}
     assert names >= set(CHANGEABLE)
+
+
+# --- Ranges -------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranged:
+    width: Count = 4
+    kernels: Stages = (4, 4)
+    limit: Count | None = None
+    share: ranges.Share = 0.5
+    both: Annotated[int, Range(at_least=1), Range(below=9)] = 1
+    act: ranges.Activation = "elu"
+    keys: ranges.Pattern = ".*"
+
+
+@dataclasses.dataclass(frozen=True)
+class OnFlags(Ranged):
+    SENTENCE: ClassVar[str] = "--{name} must be {range}, got {value}."
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"width": 0}, "width is 0; it must be at least 1."),
+        ({"kernels": (4, -5)}, "kernels is -5; it must be at least 1."),
+        ({"kernels": ()}, "kernels is empty; it must have at least one number."),
+        ({"limit": 0}, "limit is 0; it must be at least 1."),
+        ({"share": 2}, "share is 2.0; it must be at least 0 and at most 1."),
+        ({"both": 0}, "both is 0; it must be at least 1."),
+        ({"both": 9}, "both is 9; it must be below 9."),
+        ({"keys": "("}, "keys is '(', which is no regular expression: "),
+        ({"act": "rellu"}, "act is 'rellu'; give a name of keras.activations, such as"),
+    ],
+)
+def test_ranges(changes, sentence):
+    with pytest.raises(UserError) as info:
+        configs.updated(Ranged(), changes)
+    assert str(info.value).startswith(sentence)
+    with pytest.raises(UserError):  # made without a check
+        configs.validate(dataclasses.replace(Ranged(), **changes))
+
+
+def test_values_within_their_ranges():
+    changes = {"width": 1, "share": 1, "both": 8, "act": "none", "limit": None}
+    configs.updated(Ranged(), changes)
+
+
+def test_a_config_has_its_own_sentence():
+    with pytest.raises(UserError, match=r"^--width must be at least 1, got 0\.$"):
+        configs.updated(OnFlags(), {"width": 0})
+
+
+def test_ranges_are_in_the_help():
+    values = flags.FlagValues()
+    configs.define_flags(Ranged(), values, "settings")
+    text = values.module_help("settings")
+    assert "(a whole number, at least 1)" in text
+    assert "(a finite number, at least 0 and at most 1)" in text
+    assert "(a whole number, at least 1 and below 9)" in text
+
+
+def test_activations_are_those_of_keras():
+    import keras
+
+    found = {
+        name
+        for name, value in vars(keras.activations).items()
+        if inspect.isfunction(value) and name not in ("get", "serialize", "deserialize")
+    }
+    assert found <= set(ranges.ACTIVATIONS)
+    for name in ranges.ACTIVATIONS:
+        assert callable(keras.activations.get(name))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_settings_of_a_version(version):
+    config = config_class(version)()
+    configs.validate(config)
+    assert all(configs.helps(config).values())
+    stored = json.loads(json.dumps(configs.to_dict(config)))
+    assert configs.from_dict(config_class(version)(), stored) == config
+
+
+def test_an_unknown_version():
+    with pytest.raises(UserError, match="is 'v4'; choose from v1, v2, v3"):
+        config_class("v4")
+
+
+# --- Open names -----------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Scales:
+    kl: NonNegative = 1.0  # of the KL
+    # of an entry
+    entries: Mapping[str, NonNegative] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class OnlyOpen:
+    names: Mapping[str, int] = dataclasses.field(default_factory=dict)  # of a name
+
+
+@dataclasses.dataclass(frozen=True)
+class Open:
+    scales: Scales = dataclasses.field(default_factory=Scales)
+    only: OnlyOpen = dataclasses.field(default_factory=OnlyOpen)
+    dyn: Dyn = dataclasses.field(default_factory=Dyn)
+
+
+def parse_open(*argv, config=None):
+    values = flags.FlagValues()
+    config = config or Open()
+    configs.define_flags(config, values, "settings", argv)
+    values(["program", *argv])
+    return configs.from_flags(config, values)
+
+
+def test_open_names_are_flags():
+    argv = ["--scales.position=0.7", "--scales.a.b", "2", "--scales.kl=3", "--only.x=1"]
+    config = parse_open(*argv)
+    assert config.scales == Scales(3.0, {"position": 0.7, "a.b": 2.0})
+    assert config.only.names == {"x": 1} and type(config.only.names["x"]) is int
+    assert parse_open() == Open()
+
+
+def test_open_names_of_a_flagfile(tmp_path):
+    (tmp_path / "flags").write_text("--scales.position=0.7\n")
+    config = parse_open(f"--flagfile={tmp_path / 'flags'}")
+    assert config.scales.entries == {"position": 0.7}
+
+
+def test_open_names_of_the_config_are_kept():
+    before = configs.updated(Open(), {"scales.x": 2, "scales.y": 3})
+    after = parse_open("--scales.y=4", "--scales.z=5", config=before)
+    assert after.scales.entries == {"x": 2.0, "y": 4.0, "z": 5.0}
+    assert before.scales.entries == {"x": 2.0, "y": 3.0}
+
+
+def test_open_names_may_be_those_of_fields():
+    """The field that holds them has no name of its own for a person."""
+    config = configs.updated(Open(), {"scales.entries": 2, "scales.NAME": 3})
+    assert config.scales.entries == {"entries": 2.0, "NAME": 3.0}
+    assert configs.from_dict(Open(), configs.to_dict(config)) == config
+
+
+def test_stored_open_names():
+    assert configs.to_dict(Open()) == {
+        "scales": {"kl": 1.0},
+        "dyn": configs.to_dict(Dyn()),
+    }
+    config = configs.updated(Open(), {"scales.position": 0.7, "only.x": 3})
+    stored = json.loads(json.dumps(configs.to_dict(config)))
+    assert stored["scales"] == {"kl": 1.0, "position": 0.7}
+    assert stored["only"] == {"x": 3}
+    assert configs.from_dict(Open(), stored) == config
+    names = [name for name, *_ in configs.leaves(config)]
+    assert names[:3] == ["scales.kl", "scales.position", "only.x"]
+    assert configs.helps(config)["scales.position"] == "of an entry"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"scales.x": "1"}, "'scales.x' must be a finite number, got '1'"),
+        ({"scales.x": -1}, "scales.x is -1.0; it must be at least 0."),
+        ({"scales.": 1}, "Unknown setting 'scales.'"),
+        ({"scales": 1}, "Unknown setting 'scales'"),
+        ({"dyn.detter": 1}, "'dyn.detter': did you mean 'dyn.deter'"),
+    ],
+)
+def test_bad_open_names(changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        configs.updated(Open(), changes)
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--scales.x=y"], "it must be a finite number."),
+        (["--scales.x=-1"], "scales.x is -1.0; it must be at least 0."),
+        (["--scales.x"], "Missing value for flag --scales.x"),
+        (["--scales.=1"], "Unknown command line flag 'scales.'"),
+        (["--dyn.detr=3"], "'dyn.detr'. Did you mean: dyn.deter"),
+    ],
+)
+def test_bad_flags_of_open_names(argv, sentence):
+    with pytest.raises((flags.Error, UserError), match=sentence):
+        parse_open(*argv)
+
+
+def test_help_shows_that_names_are_open():
+    values = flags.FlagValues()
+    configs.define_flags(Open(), values, "settings")
+    assert "--scales.NAME: of an entry" in values.module_help("settings")
+
+
+@pytest.mark.parametrize(("version", "others"), [("v1", 1.0), ("v2", 1.0), ("v3", 0.5)])
+def test_factors_of_entries(version, others):
+    changes = {"loss_scales.rec": 0.5} if version == "v3" else {}
+    config = configs.updated(
+        config_class(version)(), {**changes, "loss_scales.position": 0.7}
+    )
+    assert config.loss_scales.entries == {"position": 0.7}
+    assert config.loss_scales.of("position") == 0.7
+    assert config.loss_scales.of("velocity") == others
+    assert config.loss_scales.of("entries") == others
+    stored = configs.to_dict(config)["loss_scales"]
+    assert stored["position"] == 0.7 and "entries" not in stored
+    if version != "v1":
+        own = "kl" if version == "v2" else "repval"
+        assert config.loss_scales.of(own) == getattr(config.loss_scales, own)
+
+
+def test_without_factors_of_entries_files_stay_as_they_were():
+    assert "loss_scales" not in configs.to_dict(config_class("v1")())
+    assert list(configs.to_dict(config_class("v2")())["loss_scales"]) == [
+        "kl",
+        "reward",
+        "discount",
+        "proprio",
+    ]
+
+
+def test_a_run_with_other_factors_is_another_run(tmp_path):
+    run = configs.updated(RunConfig(), {"logdir": str(tmp_path), "version": "v1"})
+    plain = config_class("v1")()
+    logdir.write(run, plain, [])
+    logdir.check(run, plain)
+    weighted = configs.updated(plain, {"loss_scales.position": 0.7})
+    with pytest.raises(UserError, match=r"position was unknown there"):
+        logdir.check(run, weighted)
+    logdir.write(run, weighted, [])
+    logdir.check(run, weighted)
+    with pytest.raises(UserError, match=r"position was 0.7 there"):
+        logdir.check(run, plain)

@@ -4,12 +4,12 @@ import dataclasses
 import json
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
 
 import run
+from dreamer_tf.configs import presets
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import UserError
 from dreamer_tf.training import logdir, loop
@@ -37,10 +37,7 @@ def small_world(monkeypatch):
         agent.load_state_dict(loop.checkpoint.read_arrays(path / "agent.npz"))
         return agent
 
-    presets = types.ModuleType("dreamer_tf.configs.presets")
-    presets.load = load
-    monkeypatch.setitem(sys.modules, "dreamer_tf.configs.presets", presets)
-    monkeypatch.setattr("dreamer_tf.configs.presets", presets, raising=False)
+    monkeypatch.setattr(presets, "load", load)
     monkeypatch.setattr(loop, "build", build)
     monkeypatch.setattr(loop, "load_agent", load_agent)
     monkeypatch.setattr(loop, "make_env", lambda *_, **__: fakes.FakeEnv())
@@ -170,11 +167,27 @@ def test_a_mistake_is_one_line_without_notes_of_tensorflow():
     assert done.stderr == "run.py: The version is 'v4'; choose from v1, v2, v3.\n"
 
 
-def test_last_words_are_not_lost():
+def test_help_and_mistakes_import_no_backend(tmp_path):
+    commands = [[], ["--help"], ["trian"]]
+    for name in ("train", "evaluate", "video", "export", "doctor"):
+        commands += [[name, "--help"], [name, "--helpfull"], [name, "--logdri=x"]]
+        commands += [[name, f"--logdir={tmp_path}", "now"]]
+    for version in ("v1", "v2", "v3", "v4"):
+        toy = ["train", f"--version={version}", "--benchmark=toy", "--protocol=lite"]
+        commands += [[*toy, "--help"], [*toy, "--steps=-1"], [*toy, "--batch_size=0"]]
+        commands += [[*toy, "--loss_scales.x=-1"], toy]
+    for name in ("evaluate", "video", "export"):
+        commands += [[name], [name, f"--logdir={tmp_path}"]]
     code = (
-        "import os\nfrom dreamer_tf import quiet\nwith quiet.loading():\n"
-        " os.write(2, b'I0000 00:00:1 note\\nF0000 00:00:1 no AVX\\n')\n os.abort()"
+        f"import sys, run\nfor argv in {commands!r}:\n"
+        "    asked = not argv or argv[-1].startswith('--help')\n"
+        "    unknown = '--version=v4' in argv\n"
+        "    assert run.main(argv) == (0 if asked and not unknown else 2), argv\n"
+        "print({'keras', 'tensorflow', 'jax'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode < 0 and done.stderr == "F0000 00:00:1 no AVX\n"
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "set()"
+    lines = done.stderr.splitlines()
+    assert all(line.startswith("run.py: ") for line in lines), lines

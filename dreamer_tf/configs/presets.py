@@ -1,8 +1,9 @@
-"""The papers' settings per version, benchmark and protocol, as data.
+"""Settings and budgets per version, benchmark and protocol, as data.
 
-A preset is a set of changes to the defaults of `config.RunConfig` and of the
-version's `Config`, by dotted field names: first the benchmark's, then the
-protocol's. What each protocol means is told in `reproductions/protocols.py`.
+A preset is a set of changes, by dotted names, to the defaults of `RunConfig` and of the
+version's `Config`. Where two presets change the same setting, that of version,
+benchmark and protocol together counts. `reproductions/protocols.py` says what each
+protocol means.
 """
 
 import difflib
@@ -65,7 +66,7 @@ def _check_task(task: str, benchmark: str):
     """Refuses a task whose action repeat and settings another benchmark has."""
     start = task.split("_")[0]
     kind = start if start in ("gym", "toy") else "dmc"
-    # Names that do not exist are left to the environments, which know similar ones.
+    # The environments refuse names that do not exist, and suggest similar ones.
     if kind == "dmc" and benchmark != "gym":
         return
     own = [name for name in BENCHMARKS if name.split("_")[0] == kind]
@@ -103,7 +104,8 @@ _RUN: dict[tuple, dict[str, Any]] = {
         "eval_every": 10_000,
         "eval_episodes": 1,
     },
-    ("v1", "dmc_proprio", "paper"): {"steps": 500_000},  # that of V3, as none exist
+    # The paper has no vectors; this is V3's budget.
+    ("v1", "dmc_proprio", "paper"): {"steps": 500_000},
     ("v1", "lite"): {
         "repeat": 4,
         "steps": 50_000,
@@ -118,13 +120,13 @@ _RUN: dict[tuple, dict[str, Any]] = {
     },
     ("v2", "dmc_proprio", "paper"): {"steps": 500_000},
     ("v2", "lite"): {"repeat": 4, "steps": 50_000},
-    # Nature 2025, as in the official configs.yaml: budgets as in its Methods.
+    # Nature 2025: settings of the official configs.yaml, budgets of the Methods.
     ("v3", "nature"): {"repeat": 1, "envs": 16, "steps": 1_000_000},
     # arXiv v2 (2024), the published score files.
     ("v3", "arxiv_v2"): {"repeat": 2, "envs": 16, "steps": 1_000_000},
     ("v3", "dmc_proprio", "arxiv_v2"): {"steps": 500_000},
     ("v3", "lite"): {"repeat": 4, "envs": 4, "steps": 50_000},
-    # Room for every record of the budget, images and latents included.
+    # Memory for every record of the budget, images and latents included.
     ("v1", "dmc_vision", "paper"): {"replay_gb": 32},
     ("v2", "dmc_vision", "paper"): {"replay_gb": 13},
     ("v3", "dmc_vision", "nature"): {"replay_gb": 55},
@@ -138,12 +140,12 @@ _RUN: dict[tuple, dict[str, Any]] = {
     ("v3", "toy_vision", "lite"): _SHORT_TOY | {"size": 8},
 }
 
-# For `lite`. A vector holds less information than the free nats, with which the KL
-# would never count and nothing train the prior: so none are free, its scale is small.
+# For `lite`. A vector holds less information than the free nats: the KL would stay
+# below them, and nothing would train the prior. So there are none, and a small scale.
 _V1_VECTORS = {"free_nats": 0.0, "kl_scale": 0.02}
 _V2_VECTORS = {"kl.free": 0.0, "loss_scales.kl": 0.02}
-# Learned within a minute, of which XLA takes the half, or none where it knows the
-# program.
+# Learned within a minute. Half of it is XLA's compilation, unless the compiled program
+# was kept from an earlier run.
 _V3_TOY = {
     "train_ratio": 256,
     "batch_size": 16,
@@ -158,8 +160,8 @@ _AGENT: dict[tuple, dict[str, Any]] = {
     # Convolutions are faster without XLA on CPUs.
     ("v1", "dmc_vision"): {"jit": False},
     ("v1", "toy_vision"): {"jit": False},
-    # Small enough for two CPU cores; not settings of any paper. The actor is slow: it
-    # saturates otherwise before the value model knows anything.
+    # Small enough for two CPU cores; not settings of any paper. The actor's learning
+    # rate is low: it would saturate before the value model has learned anything.
     ("v1", "lite"): {
         "deter_size": 128,
         "stoch_size": 30,
@@ -223,7 +225,7 @@ _AGENT: dict[tuple, dict[str, Any]] = {
     ("v2", "dmc_proprio", "lite"): _V2_VECTORS,
     ("v2", "gym", "lite"): _V2_VECTORS,
     ("v2", "toy", "lite"): _V2_VECTORS,
-    # Pictures of 16x16 pixels: two stages of convolutions. V3's have 8x8, and one.
+    # Images of 16x16 pixels need two stages of convolutions; V3's of 8x8 need one.
     ("v1", "toy_vision", "lite"): {
         "enc_kernels": (4, 4),
         "dec_kernels": (6, 6),
