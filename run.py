@@ -57,9 +57,9 @@ def train(argv: Sequence[str]) -> None:
     run = configs.from_flags(run, parsed)
     agent = configs.from_flags(agent, parsed)
     _need_logdir(run.logdir)
-    from dreamer_tf.training import loop
+    from dreamer_tf.training.train import train as train_run
 
-    loop.train(run, agent, ["run.py", "train", *argv])
+    train_run(run, agent, ["run.py", "train", *argv])
 
 
 def evaluate(argv: Sequence[str]) -> None:
@@ -76,9 +76,9 @@ def evaluate(argv: Sequence[str]) -> None:
     _need_logdir(parsed.logdir)
     mode, path = parsed.mode, Path(parsed.logdir)
     logdir.read(path)  # before the seconds that the next import takes
-    from dreamer_tf.training import loop
+    from dreamer_tf.training.evaluate import evaluate_run
 
-    episodes = loop.evaluate_run(path, parsed.episodes, mode, parsed.seed)
+    episodes = evaluate_run(path, parsed.episodes, mode, parsed.seed)
     print(f"{'episode':>8}{'score':>10}{'decisions':>11}")
     for row in episodes:
         print(f"{row.episode:>8}{row.score:>10.1f}{row.length:>11}")

@@ -21,7 +21,6 @@ import pathlib
 import random
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import keras
@@ -43,18 +42,6 @@ BATCH_AXIS = {"post": 0, "latent": 1, "action": 1}
 
 # Streams of randomness below the run's seed.
 INIT, POLICY, UPDATE, REPORT = range(4)
-
-
-@dataclass
-class Progress:
-    """What a version's `Schedule` decides by."""
-
-    records: int = 0  # rows added to replay, first rows of episodes included
-    decisions: int = 0  # actions executed in training environments
-    frames: int = 0  # decisions times action repeat
-    episodes: int = 0  # finished training episodes
-    finished_frames: int = 0  # frames of finished training episodes
-    items: int = 0  # sequences that can be sampled from replay
 
 
 def make_agent(
@@ -94,7 +81,7 @@ def make_agent(
 
 
 def version_module(version: str):
-    """The module of a version: `Config`, `AGENT`, `Schedule`, `make_replay`."""
+    """The module of a version: `Config` and `AGENT`."""
     if version not in VERSIONS:
         raise UserError(
             f"The version is '{version}'; choose from {', '.join(VERSIONS)}."

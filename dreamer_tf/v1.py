@@ -14,8 +14,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from dreamer_tf import engine, nets, replay, rssm
-from dreamer_tf.agent import Agent, Progress
+from dreamer_tf import engine, nets, rssm
+from dreamer_tf.agent import Agent
 from dreamer_tf.configs.fields import limit
 from dreamer_tf.distributions import (
     Bernoulli,
@@ -583,58 +583,6 @@ class DreamerV1(Agent):
             k: x + 0.5 if len(self.shapes[k]) == 3 else x
             for k, x in self.dec(self.dyn.feat(state)).items()
         }
-
-
-class Schedule:
-    """Random data first, then many updates at regular intervals of frames.
-
-    The official agent makes one update to create its variables, `pretrain` more when
-    it first acts, and then `train_steps` whenever `train_every` frames have passed.
-    With episodes of 1000 frames this is between two episodes (or before the first
-    action of an evaluation, which is the same).
-    """
-
-    def __init__(self, config: Config):
-        self.config = config
-        self.previous: int | None = None
-
-    def random(self, progress: Progress) -> bool:
-        """Until finished episodes have `prefill` frames."""
-        return progress.finished_frames < self.config.prefill
-
-    def updates(self, progress: Progress) -> int:
-        """Updates due after a record was added."""
-        c = self.config
-        if self.random(progress) or not progress.items:
-            return 0
-        if self.previous is None:
-            self.previous = progress.frames
-            return 1 + c.pretrain
-        if progress.frames < self.previous + c.train_every:
-            return 0
-        self.previous += c.train_every
-        return c.train_steps
-
-    def state_dict(self) -> dict:
-        """What a resumed run needs."""
-        return {"previous": self.previous}
-
-    def load_state_dict(self, state: dict):
-        """Continues from `state_dict`."""
-        self.previous = state["previous"]
-
-
-def make_replay(config: Config, memory_bytes: int, seed: int):
-    """The buffer that DreamerV1 trains from; as many episodes as memory holds."""
-    return replay.EpisodeChunks(
-        batch_size=config.batch_size,
-        length=config.batch_length,
-        capacity=None,
-        memory_bytes=memory_bytes,
-        seed=seed,
-        balance=config.dataset_balance,
-        include_end=config.include_end,
-    )
 
 
 AGENT = DreamerV1

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from dreamer_tf import engine, nets, replay, rssm
-from dreamer_tf.agent import Agent, Progress
+from dreamer_tf import engine, nets, rssm
+from dreamer_tf.agent import Agent
 from dreamer_tf.configs.fields import limit
 from dreamer_tf.distributions import (
     Bernoulli,
@@ -854,58 +854,6 @@ class DreamerV2(Agent):
             k: x + 0.5 if len(self.shapes[k]) == 3 else x
             for k, x in self.dec(self.dyn.feat(state)).items()
         }
-
-
-class Schedule:
-    """Random data first, then updates at regular intervals of decisions.
-
-    The official script makes one update to create its variables, `pretrain` more,
-    and then `train_steps` with the first decision and every `train_every` after it.
-    """
-
-    def __init__(self, config: Config):
-        self.config = config
-        self.previous: int | None = None
-
-    def random(self, progress: Progress) -> bool:
-        """Until there are `prefill` decisions and a whole episode."""
-        return progress.decisions < self.config.prefill or progress.episodes < 1
-
-    def updates(self, progress: Progress) -> int:
-        """Updates due after a record was added."""
-        c = self.config
-        if self.random(progress) or not progress.items:
-            return 0
-        if self.previous is None:
-            # The first decision of the policy is due at once.
-            self.previous = progress.decisions + 1 - c.train_every
-            return 1 + c.pretrain
-        if progress.decisions < self.previous + c.train_every:
-            return 0
-        self.previous += c.train_every
-        return c.train_steps
-
-    def state_dict(self) -> dict:
-        """What a resumed run needs."""
-        return {"previous": self.previous}
-
-    def load_state_dict(self, state: dict):
-        """Continues from `state_dict`."""
-        self.previous = state["previous"]
-
-
-def make_replay(config: Config, memory_bytes: int, seed: int):
-    """The buffer that DreamerV2 trains from."""
-    return replay.EpisodeSequences(
-        batch_size=config.dataset.batch,
-        length=config.dataset.length,
-        capacity=config.replay.capacity,
-        memory_bytes=memory_bytes,
-        seed=seed,
-        minlen=config.replay.minlen,
-        maxlen=config.replay.maxlen,
-        prioritize_ends=config.replay.prioritize_ends,
-    )
 
 
 AGENT = DreamerV2

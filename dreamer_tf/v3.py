@@ -13,8 +13,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from dreamer_tf import engine, nets, replay, rssm
-from dreamer_tf.agent import Agent, Progress
+from dreamer_tf import engine, nets, rssm
+from dreamer_tf.agent import Agent
 from dreamer_tf.configs.fields import limit
 from dreamer_tf.distributions import Bernoulli, BoundedNormal, OneHot, TwoHot
 from dreamer_tf.errors import UserError
@@ -915,54 +915,6 @@ class DreamerV3(Agent):
             k: x if len(self.shapes[k]) == 3 else symexp(x)
             for k, x in self.dec(state["deter"], state["stoch"]).items()
         }
-
-
-class Schedule:
-    """When to update: `train_ratio` replayed steps for every collected one.
-
-    One update replays `batch_size * batch_length` steps. The first update is due
-    as soon as a batch of windows is stored (official `elements.when.Ratio`).
-    """
-
-    def __init__(self, config: Config):
-        self.need = config.batch_size * config.batch_length
-        self.ratio = config.train_ratio / self.need
-        self.previous: float | None = None
-
-    def random(self, progress: Progress) -> bool:
-        """Never: the untrained policy collects the first data."""
-        return False
-
-    def updates(self, progress: Progress) -> int:
-        """Updates due after a record was added."""
-        if progress.items < self.need or not self.ratio:
-            return 0
-        if self.previous is None:
-            self.previous = progress.records
-            return 1
-        repeats = int((progress.records - self.previous) * self.ratio)
-        self.previous += repeats / self.ratio
-        return repeats
-
-    def state_dict(self) -> dict:
-        """What a resumed run needs."""
-        return {"previous": self.previous}
-
-    def load_state_dict(self, state: dict):
-        """Continues from `state_dict`."""
-        self.previous = state["previous"]
-
-
-def make_replay(config: Config, memory_bytes: int, seed: int) -> replay.Windows:
-    """The buffer that DreamerV3 trains from."""
-    return replay.Windows(
-        batch_size=config.batch_size,
-        length=config.batch_length + config.replay_context,
-        capacity=config.replay.size,
-        online=config.replay.online,
-        memory_bytes=memory_bytes,
-        seed=seed,
-    )
 
 
 AGENT = DreamerV3
