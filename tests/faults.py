@@ -4,7 +4,7 @@
 
 Kills real runs of all versions with SIGKILL at random moments, flips and cuts bytes in
 every file, fills a small disk and makes it read-only; each time the same command has
-to go on, and to end as the run that nothing happened to. Prints one table.
+to continue, and to end like a run without faults. Prints one table.
 """
 
 import argparse

@@ -139,7 +139,7 @@ class Episodes(Replay):
         rows = self._lengths.pop(0)
         self._sequences -= self._num_sequences(rows)
         self._steps -= rows - 1
-        # Episodes of one stream lie back to back, so nothing older is left before it.
+        # Episodes of one stream lie back to back, so only dropped ones come before it.
         self._drop_before(self._streams[number], start + rows)
 
     def _make_room(self) -> None:

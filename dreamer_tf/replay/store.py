@@ -199,7 +199,7 @@ class Replay(abc.ABC):
             name: [list(shape), dtype.str]
             for name, (shape, dtype) in self._spec.items()
         }
-        state: dict[str, Any] = {
+        return {
             "kind": type(self).__name__,
             "length": self.length,
             "rng": rng,
@@ -209,9 +209,8 @@ class Replay(abc.ABC):
             "streams": np.array(
                 [(n, s.first, s.stop) for n, s in self._streams.items()], np.int64
             ).reshape(-1, 3),
+            "mutable": sorted(self._mutable),
         }
-        state["mutable"] = sorted(self._mutable)
-        return state
 
     def pieces(self) -> Iterator[StoredPiece]:
         """The rows, in two pieces per chunk: entries that `update` changes, and others.

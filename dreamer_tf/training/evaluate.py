@@ -82,12 +82,12 @@ def evaluate(
                         f"An episode of the evaluation has not ended after {LONGEST:,} "
                         "decisions: give --length, the longest episode in frames."
                     )
-                # The process of the environment died and was started again.
-                anew = bool(record["is_first"])
+                # True if the environment's process died and the episode began again.
+                restarted = bool(record["is_first"])
                 results[number] = dataclasses.replace(
                     old,
-                    score=0.0 if anew else old.score + float(record["reward"]),
-                    length=0 if anew else old.length + 1,
+                    score=0.0 if restarted else old.score + float(record["reward"]),
+                    length=0 if restarted else old.length + 1,
                 )
                 if record["is_last"]:
                     playing[slot] = None
@@ -109,21 +109,17 @@ def evaluate_run(
     frames = checkpoint.read(saved, "loop")["progress"]["frames"]
     agent = load_agent(saved)
     agent.frames = frames
-    played = evaluate(
-        agent,
-        functools.partial(one_env, run),
-        episodes,
-        mode,
-        (seed, BY_HAND),
-    )
+    make_env = functools.partial(one_env, run)
+    played = evaluate(agent, make_env, episodes, mode, (seed, BY_HAND))
     rows = [dataclasses.replace(e, frames=frames, kind="eval_cmd") for e in played]
-    protocol: dict[str, Any] = {
+    protocol = {
         "frames": frames,
         "mode": mode,
         "episodes": episodes,
         "seed": seed,
+        "repeat": run.repeat,
+        "scores": [row.score for row in rows],
     }
-    protocol |= {"repeat": run.repeat, "scores": [row.score for row in rows]}
     try:
         append_scores(path, rows)
         with open(path / logdir.EVALUATIONS, "a") as file:

@@ -159,7 +159,7 @@ class Trainer:
         self.filmed = 0  # frames of the last open-loop picture
         self.next_eval: int | None = None  # frames; None as long as acting is random
         self.evaluated = 0  # episodes
-        self.since: Decision | None = None  # where a continued run goes on
+        self.since: Decision | None = None  # where a continued run begins
         self.restarts = 0  # of environment processes, by the runs before this one
         self.said_too_short = False
         self.stop: Callable[[], int] = lambda: 0  # number of a signal

@@ -86,7 +86,7 @@ def test_neither_saving_nor_worker_processes_change_a_run(tmp_path):
 
 
 def test_a_longer_run_continues(tmp_path):
-    """The second part goes on with counters, agent, replay and rows of the first."""
+    """The second run continues counters, agent, replay and rows of the first."""
     train(settings(tmp_path, steps=20))
     first, table = metrics(tmp_path), scores(tmp_path)
     tape = []
