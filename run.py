@@ -61,9 +61,9 @@ def train(argv: Sequence[str]) -> None:
         return
     run, agent = parsed
     _need_logdir(run.logdir)
-    from dreamer_tf.training import loop
+    from dreamer_tf.training.train import train as train_run
 
-    loop.train(run, agent, ["run.py", "train", *argv])
+    train_run(run, agent, ["run.py", "train", *argv])
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ class Evaluate(OfARun):
 
     def run(self) -> None:
         path = self.path()
-        from dreamer_tf.training import loop
+        from dreamer_tf.training.evaluate import evaluate_run
 
-        episodes = loop.evaluate_run(path, self.episodes, self.mode, self.seed)
+        episodes = evaluate_run(path, self.episodes, self.mode, self.seed)
         print(f"{'episode':>8}{'score':>10}{'decisions':>11}")
         for row in episodes:
             print(f"{row.episode:>8}{row.score:>10.1f}{row.length:>11}")

@@ -39,7 +39,7 @@ def measure(
     """
     from dreamer_tf.agent import make_agent
     from dreamer_tf.envs import make_envs
-    from dreamer_tf.training import loop
+    from dreamer_tf.training.build import env_arguments, needs_graphics
 
     agent = make_agent(run.version, *spaces_of(run), config, run.seed)
     replay, add = filled_replay(run, agent)
@@ -55,9 +55,9 @@ def measure(
         if "update" in parts:
             row["replay_over_training"] = row["update_s"] / sample
     if "env" in parts or "end_to_end" in parts:
-        # As `loop.build` does: pictures in a process of their own.
-        graphics = run.obs != "proprio" and loop.needs_graphics(run)
-        how = loop.env_arguments(run)
+        # As `build` does: pictures in a process of their own.
+        graphics = run.obs != "proprio" and needs_graphics(run)
+        how = env_arguments(run)
         with make_envs(run.task, run.envs, int(graphics), run.seed, **how) as envs:
             if "env" in parts:
                 row["env_decisions_per_s"] = _env(envs, repeats)
@@ -75,15 +75,17 @@ def measure(
 
 def first_update(run: RunConfig, config: Any) -> float:
     """When a run made its first update: Unix time, less the filling of its replay."""
-    from dreamer_tf.training import loop
+    from dreamer_tf.training.build import build
+    from dreamer_tf.training.experience import Update
+    from dreamer_tf.training.schedules import Progress
 
-    made = loop.build(run, short_schedule(config))
+    made = build(run, short_schedule(config))
     start = time.perf_counter()
     made.replay, _ = filled_replay(run, made.agent)
     filling = time.perf_counter() - start
     with made.envs:
-        for event in _experience(run, made, loop.Progress(episodes=1)):
-            if isinstance(event, loop.Update):
+        for event in _experience(run, made, Progress(episodes=1)):
+            if isinstance(event, Update):
                 return time.time() - filling
     raise AssertionError("a run has no end")
 
@@ -153,18 +155,18 @@ def _end_to_end(
 
     The clock starts and stops right after updates, so whole rounds are timed.
     """
-    from dreamer_tf.agent import version_module
-    from dreamer_tf.training import loop
+    from dreamer_tf.training.experience import Components, Decision, Update
+    from dreamer_tf.training.schedules import Progress, make_schedule
 
-    schedule = version_module(run.version).Schedule(short_schedule(agent.config))
-    made = loop.Parts(agent, envs, replay, schedule, lambda: None)
-    progress = loop.Progress(episodes=1)
+    schedule = make_schedule(run.version, short_schedule(agent.config))
+    made = Components(agent, envs, replay, schedule, lambda: None)
+    progress = Progress(episodes=1)
     updates, learned, begun, seen = 0, False, 0.0, (0, 0)
     for event in _experience(run, made, progress):
-        if isinstance(event, loop.Update):
+        if isinstance(event, Update):
             updates += 1
             learned = True
-        elif isinstance(event, loop.Decision):
+        elif isinstance(event, Decision):
             if learned and not begun:  # compiled, and warm
                 begun, seen = time.perf_counter(), (updates, progress.decisions)
             elif begun and learned and updates - seen[0] >= repeats:
@@ -179,9 +181,9 @@ def _end_to_end(
 
 
 def _experience(run: RunConfig, made: Any, progress: Any) -> Iterator[Any]:
-    from dreamer_tf.training import loop
+    from dreamer_tf.training.experience import experience
 
-    return loop.experience(made, progress, run.repeat, run.seed)
+    return experience(made, progress, run.repeat, run.seed)
 
 
 # --- What they need ----------------------------------------------------------
@@ -204,11 +206,11 @@ def spaces_of(run: RunConfig) -> tuple[spaces.Dict, spaces.Space]:
     """Spaces of observations and actions, without a picture being made."""
     from dreamer_tf.envs import make_envs
     from dreamer_tf.envs.base import image_box
-    from dreamer_tf.training import loop
+    from dreamer_tf.training.build import env_arguments
 
     # Where pictures follow, not even MuJoCo may be loaded beside TensorFlow.
     pictures = run.obs != "proprio"
-    how = loop.env_arguments(run) | {"obs": "proprio"}
+    how = env_arguments(run) | {"obs": "proprio"}
     with make_envs(run.task, 1, int(pictures), run.seed, **how) as envs:
         if not pictures:
             return envs.obs_space, envs.action_space
@@ -218,11 +220,10 @@ def spaces_of(run: RunConfig) -> tuple[spaces.Dict, spaces.Space]:
 
 def filled_replay(run: RunConfig, agent: Any) -> tuple[Any, float]:
     """The version's replay with random episodes, and the seconds that a row took."""
-    from dreamer_tf.agent import version_module
     from dreamer_tf.envs.base import FLAGS
+    from dreamer_tf.replay import make_replay
 
-    make = version_module(run.version).make_replay
-    replay = make(agent.config, int(run.replay_gb * 1e9), run.seed)
+    replay = make_replay(run.version, agent.config, int(run.replay_gb * 1e9), run.seed)
     random, some = np.random.default_rng(0), 64  # different rows, again and again
     rows: dict[str, np.ndarray] = {
         key: random.integers(0, 256, (some, *shape), np.uint8)

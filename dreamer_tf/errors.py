@@ -1,10 +1,10 @@
-"""The exceptions that are no mistakes of the code."""
+"""Errors that are expected: of what a person asked for, and of a signal."""
 
 import signal
 
 
 class UserError(Exception):
-    """A mistake a person can fix.
+    """Something that the user can fix.
 
     The message is one sentence: it names the flag, field or file, what was
     received, and what would be valid. `run.py` prints it without a traceback.
@@ -12,9 +12,9 @@ class UserError(Exception):
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, in one line, for the brackets of a sentence."""
+    """The message of an error in one line, to be put in brackets in a sentence."""
     text = " ".join(str(error).split()).rstrip(".")
-    named = isinstance(error, KeyError) or not text  # a lone key says nothing
+    named = isinstance(error, KeyError) or not text  # its message is only the key
     return f"{type(error).__name__}: {text}".rstrip(": ") if named else text
 
 
@@ -22,7 +22,7 @@ class Interrupted(Exception):
     """A signal asked a run to stop; everything is saved.
 
     Attributes:
-      number: of the signal.
+      number: the signal's number.
       frames: of training so far.
     """
 

@@ -1,4 +1,4 @@
-"""Files on disk: written whole or not at all, synced, with checksums."""
+"""Writes files whole or not at all, syncs them to disk, and computes checksums."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Makes a file's bytes, or a directory's names, survive a power cut."""
+    """Makes a file's bytes, or the names in a directory, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -25,6 +25,7 @@ def sync(path: Path) -> None:
 
 
 def digest(path: Path) -> dict[str, Any]:
+    """Size in bytes and SHA-256 of a file."""
     with open(path, "rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
     return {"bytes": path.stat().st_size, "sha256": checksum}

@@ -22,7 +22,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up note
 
 from dreamer_tf import engine, load_agent
 from dreamer_tf.errors import UserError
-from dreamer_tf.training import logdir, loop
+from dreamer_tf.training import logdir
+from dreamer_tf.training.build import one_env
 
 flags.DEFINE_string("logdir", "logs/own_env", "directory of the run")
 flags.DEFINE_string("out", "dream.png", "the picture")
@@ -39,7 +40,7 @@ try:
 except UserError as error:
     sys.exit(f"dream.py: {error}")
 run = logdir.read(Path(FLAGS.logdir))
-env = loop.one_env(run)
+env = one_env(run)
 state = agent.initial_state(batch_size=1)
 record = env.reset(seed=FLAGS.seed)
 real, seen = [], []

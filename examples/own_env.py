@@ -30,7 +30,8 @@ from dreamer_tf import make_env
 from dreamer_tf.configs import presets
 from dreamer_tf.configs.fields import updated
 from dreamer_tf.envs import check_env
-from dreamer_tf.training import loop
+from dreamer_tf.training.evaluate import evaluate_run
+from dreamer_tf.training.train import train
 
 DEGREES = spaces.Box(-np.inf, np.inf, (), np.float32)
 
@@ -84,9 +85,9 @@ def main(_):
     run, config = presets.load("v3", "gym", "lite", TASK)
     where = {"steps": STEPS.value, "logdir": LOGDIR.value, "log_every": 100}
     run = updated(run, where | {"envs": 1, "repeat": 1})
-    loop.train(run, updated(config, SMALL), sys.argv)
+    train(run, updated(config, SMALL), sys.argv)
     for mode, name in (("random", "random actions"), ("eval", "the trained policy")):
-        episodes = loop.evaluate_run(Path(run.logdir), 10, mode)
+        episodes = evaluate_run(Path(run.logdir), 10, mode)
         mean = statistics.fmean(episode.score for episode in episodes)
         print(f"return {mean:5.1f} of at most 50 with {name}")
 

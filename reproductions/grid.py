@@ -267,7 +267,7 @@ class Local:
     def stop(self, jobs: Iterable[subprocess.Popen]) -> None:
         jobs = list(jobs)
         for job in jobs:
-            job.terminate()  # they save first, see `loop.stop_signal`
+            job.terminate()  # they save first, see `train.stop_signal`
         until = time.monotonic() + 30
         for job in jobs:
             try:
@@ -540,9 +540,9 @@ def grid_seconds_left(grid: Mapping[Cell, Status], slots: int) -> float | None:
 
 
 def duration(seconds: float | None) -> str:
-    from dreamer_tf.training import logs  # TensorBoard's writer comes along
+    from dreamer_tf.training import terminal
 
-    return "-" if seconds is None else logs.duration(max(0.0, seconds))
+    return "-" if seconds is None else terminal.duration(max(0.0, seconds))
 
 
 def _number(value: float | None) -> str:
@@ -603,9 +603,9 @@ def plan(cells: Sequence[Cell], out: Path) -> str:
 
 def count_updates(version: str, settings: Any, agent: Any, frames: int) -> int:
     """Updates of a run, by the version's own schedule on episodes of 1000 frames."""
-    from dreamer_tf.agent import Progress, version_module
+    from dreamer_tf.training.schedules import Progress, make_schedule
 
-    schedule, progress = version_module(version).Schedule(agent), Progress()
+    schedule, progress = make_schedule(version, agent), Progress()
     length = 1000 // settings.repeat
     total, step = 0, 0
     while progress.frames < frames:

@@ -1,4 +1,4 @@
-"""An environment, an agent and a schedule that cost nothing and log what happens."""
+"""An environment, agent, replay and schedule that cost nothing and record calls."""
 
 import dataclasses
 import json
@@ -7,6 +7,8 @@ import numpy as np
 
 from dreamer_tf.envs.base import Env, action_box, box
 from dreamer_tf.envs.vector import Envs
+from dreamer_tf.replay import Windows
+from dreamer_tf.training.experience import TRAINING, Components
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,19 +123,38 @@ class Schedule:
         self.done = state["done"]
 
 
-def make_parts(run, config, tape=None, limit=5):
-    """What `loop.build` makes, of fakes and the real replay and vector environment."""
-    # Not above: worker processes import this file, and need no TensorFlow.
-    from dreamer_tf import replay
-    from dreamer_tf.training import loop
+class Recorder:
+    """A replay that only remembers; one item per record."""
+
+    def __init__(self, tape):
+        self.tape, self.rows = tape, []
+
+    def add(self, record, stream):
+        self.rows.append((stream, record))
+        self.tape.append(("add", stream))
+
+    def sample(self):
+        self.tape.append(("sample",))
+        batch = {"reward": np.ones((1, 1)), "vector": np.ones((1, 1, 2))}
+        return batch | {"deter": np.ones((1, 1, 1)), "id": np.zeros((1, 1, 2))}
+
+    def update(self, ids, values):
+        self.tape.append(("feedback", *sorted(values)))
+
+    def __len__(self):
+        return len(self.rows)
+
+
+def make_components(run, config, tape=None, limit=5):
+    """As `build.build`, of fakes and the real replay and vector environment."""
 
     def make_env():
         return FakeEnv(limit, run.repeat)
 
-    return loop.Parts(
+    return Components(
         FakeAgent(run.seed, tape),
-        Envs([make_env] * run.envs, run.workers, (run.seed, loop.TRAINING)),
-        replay.Windows(2, 3, 1000, int(run.replay_gb * 1e9), run.seed),
+        Envs([make_env] * run.envs, run.workers, (run.seed, TRAINING)),
+        Windows(2, 3, 1000, int(run.replay_gb * 1e9), run.seed),
         Schedule(config),
         make_env,
     )

@@ -4,7 +4,7 @@
 
 Kills real runs of all versions with SIGKILL at random moments, flips and cuts bytes in
 every file, fills a small disk and makes it read-only; each time the same command has
-to go on, and to end as the run that nothing happened to. Prints one table.
+to continue, and to end like a run without faults. Prints one table.
 """
 
 import argparse
@@ -94,36 +94,35 @@ def kill_at_random(run: tuple, kills: int, seed: int, folder: Path) -> Row:
 
     version, benchmark, more = run
     name = f"{version}-{benchmark}"
-    whole, parts = folder / f"{name}-whole", folder / f"{name}-parts"
+    whole, killed = folder / f"{name}-whole", folder / f"{name}-killed"
     log = folder / f"{name}.log"
     if start(command(version, benchmark, more, whole), log).wait():
         return Row(f"SIGKILL, {name}", f"it does not even run, see {log}", 0, kills)
-    rng, killed, moments = random.Random(seed), 0, []
+    rng, moments = random.Random(seed), []
     steps = int(re.findall(r"--steps=(\d+)", more)[0])
-    while killed < kills:
-        process = start(command(version, benchmark, more, parts), log)
+    while len(moments) < kills:
+        process = start(command(version, benchmark, more, killed), log)
         # Every fifth time during the start, else after some progress; and then at any
         # moment between two checkpoints, or while one is written.
         if rng.random() < 0.2:
             delay = rng.uniform(0, 15)
         else:
-            goal = _frames(parts) + rng.uniform(0, 1.5 * steps / kills)
-            while process.poll() is None and _frames(parts) < goal:
+            goal = _frames(killed) + rng.uniform(0, 1.5 * steps / kills)
+            while process.poll() is None and _frames(killed) < goal:
                 time.sleep(0.05)
             delay = rng.uniform(0, 1)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(delay)
         if process.poll() == 0:
-            shutil.rmtree(parts)  # it ended before: once more from the beginning
+            shutil.rmtree(killed)  # it ended before: once more from the beginning
             continue
         process.send_signal(signal.SIGKILL)
         if process.wait() != -signal.SIGKILL:
             return Row(f"SIGKILL, {name}", f"it died by itself, see {log}", 0, kills)
-        killed += 1
-        moments.append(_frames(parts))
-    if start(command(version, benchmark, more, parts), log).wait():
+        moments.append(_frames(killed))
+    if start(command(version, benchmark, more, killed), log).wait():
         return Row(f"SIGKILL, {name}", f"it does not go on, see {log}", 0, kills)
-    other = differences(everything(whole), everything(parts))
+    other = differences(everything(whole), everything(killed))
     found = f"at {', '.join(map(str, moments))} frames saved: "
     found += f"{', '.join(other)} differ" if other else "all equal"
     return Row(f"SIGKILL, {name}", found, 0 if other else kills, kills if other else 0)
@@ -152,8 +151,8 @@ def differences(one: dict, other: dict) -> list[str]:
 def fake_train(path: Path, steps: int = 60) -> str:
     """A run of a fake agent, which takes no time; returns what it said."""
     from dreamer_tf.configs.run import RunConfig
-    from dreamer_tf.training import loop
-    from dreamer_tf.training.logs import Terminal
+    from dreamer_tf.training.terminal import Terminal
+    from dreamer_tf.training.train import train
     from tests import fakes
 
     said = io.StringIO()
@@ -162,7 +161,7 @@ def fake_train(path: Path, steps: int = 60) -> str:
     clock = iter(range(10**6)).__next__  # a checkpoint after every seventh decision
     run = dataclasses.replace(run, save_every=7.0)
     config = fakes.Config(prefill=6, ratio=0.5)
-    loop.train(run, config, [], fakes.make_parts, Terminal(steps, said), clock)
+    train(run, config, [], fakes.make_components, Terminal(steps, said), clock)
     return said.getvalue()
 
 

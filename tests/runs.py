@@ -1,9 +1,19 @@
-"""What equal runs leave, to be compared bit for bit."""
+"""Runs of the fake agent, and what runs leave, to be compared bit for bit."""
 
 from pathlib import Path
 from typing import Any
 
+import pytest
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
+
+from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.training import checkpoint, logdir, logs
+
+
+def settings(path, **changes):
+    changes = {"steps": 40, "eval_every": 20, "eval_episodes": 3} | changes
+    return RunConfig(logdir=str(path), log_every=10, envs=2, **changes)
 
 
 def metrics(path: Path) -> list[dict[str, Any]]:
@@ -21,8 +31,8 @@ def scores(path: Path) -> list[str]:
 def state(path: Path) -> dict[str, Any]:
     """All that is in the last checkpoint."""
     saved = checkpoint.latest(path / logdir.CHECKPOINTS)
-    parts = ("loop", "schedule", "replay", "envs", "decision")
-    found = {part: checkpoint.read(saved, part) for part in parts}
+    entries = ("loop", "schedule", "replay", "envs", "decision")
+    found = {entry: checkpoint.read(saved, entry) for entry in entries}
     del found["loop"]["logs"]  # bytes that include the speed
     for file in (saved / checkpoint.PIECES).glob("*.npz"):
         found[f"replay/{file.name}"] = checkpoint.read_arrays(file)
@@ -32,3 +42,15 @@ def state(path: Path) -> dict[str, Any]:
 def everything(path: Path) -> dict[str, Any]:
     """Rows, scores and the last checkpoint."""
     return state(path) | {"metrics": metrics(path), "scores": scores(path)}
+
+
+def board_events(path):
+    """Everything in the one TensorBoard file of a run."""
+    (file,) = (path / "tb").iterdir()
+    reader = PyRecordReader_New(str(file))
+    events = []
+    with pytest.raises(Exception, match=r"No more events|EOF|reached"):
+        while True:
+            reader.GetNext()
+            events.append(Event.FromString(reader.record()))
+    return events

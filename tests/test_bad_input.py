@@ -27,7 +27,7 @@ from dreamer_tf.configs import config_class, presets
 from dreamer_tf.configs import fields as configs
 from dreamer_tf.envs import Envs, make_env
 from dreamer_tf.errors import UserError
-from dreamer_tf.training import checkpoint, logdir, loop
+from dreamer_tf.training import checkpoint, evaluate, logdir
 from reproductions import collect, grid, report, scores
 from tests import fakes
 
@@ -484,8 +484,8 @@ def endless(home):
 
 
 def evaluated(env, monkeypatch):
-    monkeypatch.setattr(loop, "LONGEST", 20)
-    loop.evaluate(fakes.FakeAgent(), lambda: env, 1)
+    monkeypatch.setattr(evaluate, "LONGEST", 20)
+    evaluate.evaluate(fakes.FakeAgent(), lambda: env, 1)
 
 
 SUPPORTED = r"only Box, Discrete and Dict are supported: wrap"

@@ -15,8 +15,8 @@ from dreamer_tf import v1, v2
 from dreamer_tf.configs.fields import updated
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.envs import check_env, make_env
-from dreamer_tf.training import loop
-from dreamer_tf.training.logs import Terminal
+from dreamer_tf.training.terminal import Terminal
+from dreamer_tf.training.train import train
 from tests import test_v1, test_v2
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -86,7 +86,7 @@ def test_dream_of_images(module, test, changes, tmp_path):
     run = RunConfig(version=test.__name__[-2:], task="toy_discrete", obs="both")
     run = dataclasses.replace(run, steps=4, length=12, logdir=str(tmp_path / "run"))
     config = updated(module.Config(), test.TINY | changes)
-    loop.train(run, config, [], None, Terminal(0, io.StringIO()))
+    train(run, config, [], None, Terminal(0, io.StringIO()))
     # The episode ends before the dream does.
     example("dream.py", tmp_path, f"--logdir={run.logdir}", "--horizon=20")
     picture(tmp_path / "dream.png")

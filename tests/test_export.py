@@ -18,8 +18,8 @@ from dreamer_tf.configs.fields import updated
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import UserError
 from dreamer_tf.tools import export
-from dreamer_tf.training import loop
-from dreamer_tf.training.logs import Terminal
+from dreamer_tf.training.terminal import Terminal
+from dreamer_tf.training.train import train
 from tests import test_v1, test_v2, test_v3
 
 if keras.backend.backend() != "tensorflow":
@@ -147,7 +147,7 @@ def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("run")
     run = dataclasses.replace(SETTINGS, logdir=str(path))
     config = updated(v3.Config(), test_v3.TINY)
-    loop.train(run, config, [], None, Terminal(0, io.StringIO()))
+    train(run, config, [], None, Terminal(0, io.StringIO()))
     return path
 
 

@@ -12,7 +12,8 @@ import run
 from dreamer_tf.configs import presets
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import UserError
-from dreamer_tf.training import logdir, loop
+from dreamer_tf.training import build as building
+from dreamer_tf.training import checkpoint, evaluate, logdir, train
 from tests import fakes
 
 ROOT = Path(__file__).parents[1]
@@ -30,17 +31,17 @@ def small_world(monkeypatch):
     def build(settings, config):
         if settings.task != "walker_walk":
             raise UserError(f"task '{settings.task}' is not known.")
-        return fakes.make_parts(settings, config)
+        return fakes.make_components(settings, config)
 
     def load_agent(path):
         agent = fakes.FakeAgent()
-        agent.load_state_dict(loop.checkpoint.read_arrays(path / "agent.npz"))
+        agent.load_state_dict(checkpoint.read_arrays(path / "agent.npz"))
         return agent
 
     monkeypatch.setattr(presets, "load", load)
-    monkeypatch.setattr(loop, "build", build)
-    monkeypatch.setattr(loop, "load_agent", load_agent)
-    monkeypatch.setattr(loop, "make_env", lambda *_, **__: fakes.FakeEnv())
+    monkeypatch.setattr(train, "build", build)
+    monkeypatch.setattr(evaluate, "load_agent", load_agent)
+    monkeypatch.setattr(building, "make_env", lambda *_, **__: fakes.FakeEnv())
 
 
 def stored(path):
@@ -155,7 +156,7 @@ def test_ctrl_c(tmp_path, capsys, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "build", interrupted)
+    monkeypatch.setattr(train, "build", interrupted)
     assert run.main(["train", f"--logdir={tmp_path}"]) == 130
     assert "the same command continues" in capsys.readouterr().err
 

@@ -10,17 +10,18 @@ import pytest
 from gymnasium import spaces
 
 from dreamer_tf import v1
-from dreamer_tf.agent import Progress, load_agent, make_agent
+from dreamer_tf.agent import load_agent, make_agent
 from dreamer_tf.configs.fields import updated
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.distributions import DiagNormal, TanhNormal, explore
 from dreamer_tf.errors import UserError
-from dreamer_tf.replay import EpisodeChunks
-from dreamer_tf.training import loop
+from dreamer_tf.replay import EpisodeChunks, make_replay
+from dreamer_tf.training.experience import Decision, Update, experience
+from dreamer_tf.training.schedules import Progress, ScheduleV1
 from tests import fakes
+from tests.fakes import Recorder
 from tests.parity import v1 as parity
 from tests.parity.common import Rows, Run, below, read_config
-from tests.test_loop import Recorder
 from tests.test_v2 import random_batch
 from tests.test_v3 import BOX, space
 
@@ -197,7 +198,7 @@ def test_errors_name_the_setting(changes, message):
 
 
 def test_replay():
-    made = v1.make_replay(updated(v1.Config(), {"batch_length": 8}), 10**6, 0)
+    made = make_replay("v1", updated(v1.Config(), {"batch_length": 8}), 10**6, 0)
     assert isinstance(made, EpisodeChunks)
     assert (made.batch_size, made.length, made.capacity) == (50, 8, None)
     assert made.include_end and not made.balance
@@ -228,19 +229,19 @@ def recorded_events():
 
 def test_schedule_is_the_official_one():
     run = RunConfig(envs=1, repeat=2)
-    parts = fakes.make_parts(run, fakes.Config(), [], limit=1000)
-    schedule = v1.Schedule(v1.Config())
+    parts = fakes.make_components(run, fakes.Config(), [], limit=1000)
+    schedule = ScheduleV1(v1.Config())
     parts.schedule, parts.replay = schedule, Recorder([])
     progress, found, next_eval = Progress(), [], 5000
-    for event in loop.experience(parts, progress, run.repeat, run.seed):
+    for event in experience(parts, progress, run.repeat, run.seed):
         now = ("update", progress.frames, progress.episodes)
-        if isinstance(event, loop.Update):
+        if isinstance(event, Update):
             if found and found[-1][:3] == now:
                 found[-1] = (*now, found[-1][3] + 1)
             else:
                 found.append((*now, 1))
         elif (
-            isinstance(event, loop.Decision)
+            isinstance(event, Decision)
             and not schedule.random(progress)
             and progress.frames >= next_eval
         ):
@@ -259,10 +260,10 @@ def test_schedule_is_the_official_one():
 
 
 def test_schedule_continues():
-    schedule = v1.Schedule(v1.Config())
+    schedule = ScheduleV1(v1.Config())
     start = Progress(frames=5000, finished_frames=5000, items=1)
     assert schedule.updates(start) == 101
-    other = v1.Schedule(v1.Config())
+    other = ScheduleV1(v1.Config())
     other.load_state_dict(schedule.state_dict())
     due = [
         other.updates(Progress(frames=n, finished_frames=5000, items=1))

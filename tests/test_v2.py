@@ -8,10 +8,11 @@ import pytest
 from gymnasium import spaces
 
 from dreamer_tf import nets, v2
-from dreamer_tf.agent import Progress, load_agent, make_agent
+from dreamer_tf.agent import load_agent, make_agent
 from dreamer_tf.configs.fields import updated
 from dreamer_tf.errors import UserError
-from dreamer_tf.replay import EpisodeSequences
+from dreamer_tf.replay import EpisodeSequences, make_replay
+from dreamer_tf.training.schedules import Progress, ScheduleV2
 from tests.parity import v2 as parity
 from tests.parity.common import Rows, Run, below, read_config
 from tests.test_v3 import BOX, WALKER, space
@@ -222,7 +223,7 @@ def test_smaller_images():
 
 def test_schedule():
     """Spec/v2.md, section 3: 101 updates, then one each for decisions 1, 6, 11, …"""
-    schedule, due = v2.Schedule(v2.Config()), []
+    schedule, due = ScheduleV2(v2.Config()), []
     for decision in range(1, 1521):
         progress = Progress(decisions=decision, episodes=decision // 500, items=1)
         assert schedule.random(progress) == (decision < 1000)
@@ -230,7 +231,7 @@ def test_schedule():
         if decision % 500 == 0:  # the first record of the next episode
             assert schedule.updates(progress) == 0
     assert due == [(1000, 101), *((n, 1) for n in range(1001, 1521, 5))]
-    other = v2.Schedule(v2.Config())
+    other = ScheduleV2(v2.Config())
     other.load_state_dict(schedule.state_dict())
     later = Progress(decisions=1521, episodes=3, items=1)
     assert other.updates(later) == schedule.updates(later) == 1
@@ -239,7 +240,7 @@ def test_schedule():
 def test_replay():
     changes = {"replay.minlen": 3, "replay.maxlen": 4, "replay.prioritize_ends": True}
     config = updated(v2.Config(), TINY | changes)
-    made = v2.make_replay(config, 10**6, 0)
+    made = make_replay("v2", config, 10**6, 0)
     assert isinstance(made, EpisodeSequences)
     assert (made.batch_size, made.length) == (2, 5)
     assert (made.minlen, made.maxlen, made.capacity) == (3, 4, 2_000_000)

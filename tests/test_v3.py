@@ -8,10 +8,11 @@ import pytest
 from gymnasium import spaces
 
 from dreamer_tf import v3
-from dreamer_tf.agent import Progress, make_agent
+from dreamer_tf.agent import make_agent
 from dreamer_tf.configs.fields import updated
 from dreamer_tf.configs.v3 import sized
 from dreamer_tf.errors import UserError
+from dreamer_tf.training.schedules import Progress, ScheduleV3
 
 TRACE = pathlib.Path(__file__).parent / "golden" / "v3" / "replay_trace.json"
 
@@ -227,7 +228,7 @@ def test_train_ratio(ratio):
     config = updated(
         v3.Config(), {"batch_size": 16, "batch_length": 64, "train_ratio": ratio}
     )
-    schedule = v3.Schedule(config)
+    schedule = ScheduleV3(config)
     assert schedule.updates(Progress(records=10, items=1023)) == 0
     due = [
         schedule.updates(Progress(records=1087 + i, items=1024 + i))

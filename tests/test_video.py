@@ -16,10 +16,11 @@ from dreamer_tf.configs import fields as configs
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import UserError
 from dreamer_tf.tools import video
-from dreamer_tf.training import logs, loop
-from dreamer_tf.training.logs import Terminal
+from dreamer_tf.training import logs
+from dreamer_tf.training.terminal import Terminal
+from dreamer_tf.training.train import train
 from tests import fakes
-from tests.test_logs import board_events
+from tests.runs import board_events
 
 MAGENTA, CYAN = (255, 0, 255), (0, 255, 255)  # in no picture of ours
 
@@ -381,7 +382,7 @@ def trained(tmp_path_factory):
         logdir=str(path), task="toy", obs="both", size=32, length=12, steps=2
     )
     config = configs.updated(v3.Config(), small)
-    loop.train(settings, config, [], None, Terminal(2, io.StringIO()))
+    train(settings, config, [], None, Terminal(2, io.StringIO()))
     with pytest.MonkeyPatch.context() as patch:
         # Compiling once is enough for all that is asked of it below.
         patch.setattr(video, "load_agent", functools.cache(video.load_agent))
@@ -425,7 +426,7 @@ def test_mistakes_are_one_sentence(trained, tmp_path, capsys, argument, sentence
 
 def test_before_the_first_checkpoint(tmp_path, capsys):
     settings = RunConfig(logdir=str(tmp_path), steps=0)
-    loop.train(settings, fakes.Config(), [], fakes.make_parts)
+    train(settings, fakes.Config(), [], fakes.make_components)
     capsys.readouterr()
     assert run.main(["video", f"--logdir={tmp_path}"]) == 2
     assert "There is no checkpoint in" in capsys.readouterr().err
@@ -470,8 +471,8 @@ def test_tensorflow_and_graphics_side_by_side(tmp_path):
 def fake_run(path, **changes):
     settings = {"steps": 40, "envs": 2, "log_every": 10, "logdir": str(path)} | changes
     run = RunConfig(**settings)
-    make = functools.partial(fakes.make_parts, limit=5)
-    loop.train(run, fakes.Config(), [], make, Terminal(40, io.StringIO()))
+    make = functools.partial(fakes.make_components, limit=5)
+    train(run, fakes.Config(), [], make, Terminal(40, io.StringIO()))
     rows = [
         {k: v for k, v in row.items() if not k.startswith("machine/")}
         for row in logs.read_metrics(path)

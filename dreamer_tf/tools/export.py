@@ -26,7 +26,8 @@ from absl import logging
 from dreamer_tf.agent import Agent, load_agent, space_to_json
 from dreamer_tf.configs.fields import to_dict
 from dreamer_tf.errors import UserError
-from dreamer_tf.training import checkpoint, logdir, loop
+from dreamer_tf.training import checkpoint, logdir
+from dreamer_tf.training.build import env_arguments
 
 POLICY, WEIGHTS, ABOUT = "policy", "weights.npz", "export.json"
 
@@ -66,7 +67,7 @@ def export_run(
         "mode": mode,
         "frames": agent.frames,
         "commit": logdir.commit(),
-        "env": {"task": run.task, **loop.env_arguments(run)},
+        "env": {"task": run.task, **env_arguments(run)},
         "obs_space": space_to_json(agent.obs_space),
         "action_space": space_to_json(agent.action_space),
         "config": to_dict(agent.config),

@@ -29,7 +29,9 @@ from dreamer_tf.agent import Agent, load_agent
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.envs import episode_seed
 from dreamer_tf.errors import UserError
-from dreamer_tf.training import checkpoint, logdir, loop
+from dreamer_tf.training import checkpoint, logdir
+from dreamer_tf.training.build import one_env
+from dreamer_tf.training.experience import BY_HAND
 
 Color = tuple[int, int, int]
 
@@ -526,9 +528,9 @@ def film_run(
     agent = load_agent(saved)
     title = heading(run.version, run.task, frames)
     visible = _renders(run, say)
-    with loop.one_env(run, pictures=visible or None) as env:
+    with one_env(run, pictures=visible or None) as env:
         played, written = _play(
-            agent, env, episodes, (seed, loop.BY_HAND), out, visible, fps or POLICY_FPS
+            agent, env, episodes, (seed, BY_HAND), out, visible, fps or POLICY_FPS
         )
     batch = _batch(played, context, horizon)
     result = predict(agent, batch, context)
@@ -594,7 +596,7 @@ def _play(
 
 def _renders(run: RunConfig, say: Callable[[str], None]) -> bool:
     """Whether the environment can be filmed; agents of vectors need no pictures."""
-    with loop.one_env(run, pictures=True) as env:
+    with one_env(run, pictures=True) as env:
         env.reset(seed=0)
         try:
             env.render(POLICY_SIZE)

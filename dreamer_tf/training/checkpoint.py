@@ -1,11 +1,11 @@
-"""Saves a whole run atomically; a checkpoint is complete and intact, or skipped.
+"""Checkpoints: a whole run on disk, complete and verified before it is used.
 
 A checkpoint is a directory `checkpoints/<number>-<frames>`. It is written under a
-temporary name, synced to disk and renamed; its last file, COMPLETE, lists size and
-SHA-256 of the others. Next to what the agent saves there are two files per part:
-`<part>.npz` holds the arrays, `<part>.json` everything else. The replay's rows lie in
-`replay/`, in pieces; one that has not changed is the same file as in the checkpoint
-before, by a hard link. Nothing is pickled, so loading runs no code.
+temporary name, synced to disk and renamed; the file written last, COMPLETE, lists size
+and SHA-256 of the others. Next to what the agent saves there are two files per entry of
+the run's state: `<entry>.npz` holds the arrays, `<entry>.json` everything else. The
+directory `replay/` holds the replay's rows in pieces; a piece that has not changed is a
+hard link to that of the checkpoint before. Nothing is pickled: loading runs no code.
 """
 
 import json
@@ -23,18 +23,18 @@ from dreamer_tf.errors import UserError
 from dreamer_tf.replay import StoredPiece
 
 PIECES = "replay"  # directory in a checkpoint
-AT_ONCE = 3  # checkpoints on the disk: two that are kept, and one that is written
-# Of one checkpoint: the arrays times OVERHEAD, for the files' headers, and the rest.
+AT_ONCE = 3  # checkpoints on the disk: two that are kept, and one being written
+# Size of one checkpoint: its arrays times OVERHEAD (files' headers) plus EXTRA_BYTES.
 OVERHEAD, EXTRA_BYTES = 1.1, 2_000_000
 MARKER = "COMPLETE"
-_ARRAY = "__array__"  # stands in the JSON where an array was, with its name
+_ARRAY = "__array__"  # in the JSON, {_ARRAY: name} stands for an array of the .npz
 
 
 class Checkpoints:
-    """The checkpoints of one run, the newest kept, older ones removed.
+    """The checkpoints of one run; the newest are kept and older ones removed.
 
     Args:
-      directory: where they lie; created when the first one is saved.
+      directory: that holds them; created when the first one is saved.
       keep: how many to keep.
       say: receives one sentence for every checkpoint that had to be skipped.
     """
@@ -44,13 +44,14 @@ class Checkpoints:
     ):
         self.directory, self.keep, self.say = Path(directory), keep, say
         self._skipped: set[Path] = set()
-        # What `pieces` have changed since: last saved or loaded; files -> checksums.
+        # The checkpoint last saved or loaded, and its files' checksums: unchanged
+        # pieces are linked to its files.
         self._base: tuple[Path, dict[str, Any]] | None = None
 
     def save(
         self,
         frames: int,
-        parts: Mapping[str, Any],
+        state: Mapping[str, Any],
         write: Callable[[Path], None] = lambda directory: None,
         pieces: Iterable[StoredPiece] = (),
     ) -> Path:
@@ -58,9 +59,10 @@ class Checkpoints:
 
         Args:
           frames: of training so far, for the name.
-          parts: name -> nested dicts and lists of arrays and plain values.
-          write: puts further files into the directory, such as `agent.save`.
-          pieces: of the replay; `changed` since the last one saved or loaded here.
+          state: entry -> nested dicts and lists of arrays and plain values.
+          write: writes further files into the directory, such as `agent.save`.
+          pieces: of the replay; `changed` means since the last checkpoint that was
+            saved or loaded here.
 
         Raises:
           UserError: the disk refuses; the checkpoints before this one are intact.
@@ -74,8 +76,8 @@ class Checkpoints:
                 shutil.rmtree(left)
             temporary.mkdir()
             write(temporary)
-            for name, tree in parts.items():
-                _write_part(temporary, name, tree)
+            for name, tree in state.items():
+                _write_entry(temporary, name, tree)
             manifest = {}
             for file in sorted(temporary.iterdir()):
                 files.sync(file)
@@ -93,7 +95,7 @@ class Checkpoints:
             self._base = path, manifest
             intact = [old for old in [*older, path] if old not in self._skipped]
             for old in {*intact[: -self.keep], *self._skipped}:
-                # Renamed first: half of a directory never looks like a whole one.
+                # Renamed first: a half-removed directory must not look complete.
                 shutil.rmtree(old.rename(_unfinished(old)))
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -111,21 +113,23 @@ class Checkpoints:
                 os.link(self._base[0] / name, directory / name)
                 return self._base[1][name]
             except OSError:
-                pass  # no links on this disk, or the file is gone: written anew
+                pass  # no links on this disk, or no such file: written again
         np.savez(directory / name, **piece.arrays)  # type: ignore[arg-type]
         files.sync(directory / name)
         return files.digest(directory / name)
 
     def latest(self) -> tuple[Path, set[str]] | None:
-        """The newest intact checkpoint; None if none was ever saved.
+        """Finds the newest intact checkpoint.
 
-        If none is intact, the newest of which only pieces of the replay are damaged.
+        If there is none, takes the newest of which only pieces of the replay are
+        damaged.
 
         Returns:
-          Its path, and the names of the damaged pieces.
+          Its path, and the names of the damaged pieces; None if there are no
+          checkpoints at all.
 
         Raises:
-          UserError: there are checkpoints, and every one is damaged.
+          UserError: every checkpoint is damaged beyond the replay.
         """
         found = _finished(self.directory)
         partly: tuple[Path, set[str]] | None = None
@@ -152,7 +156,7 @@ class Checkpoints:
                     "--logdir, or move this one away to start again."
                 )
             return None
-        # Newer ones are given up: the next one continues this one.
+        # The run continues from this one, so newer ones are removed at the next save.
         self._skipped |= set(found[found.index(partly[0]) + 1 :])
         if not partly[1]:
             self._base = partly[0], json.loads((partly[0] / MARKER).read_bytes())
@@ -160,7 +164,9 @@ class Checkpoints:
 
 
 def latest(directory: Path) -> Path:
-    """The newest checkpoint in a run's `checkpoints` that is intact but for the replay.
+    """The newest checkpoint in a run's `checkpoints` that is intact.
+
+    Damage of the replay does not count.
 
     Raises:
       UserError: there is none.
@@ -178,7 +184,7 @@ def latest(directory: Path) -> Path:
 def saved_frames(directory: Path) -> int:
     """Frames of the newest whole checkpoint in a run's `checkpoints`; 0 without one.
 
-    Compares sizes, not checksums: a look at a hundred runs takes a moment.
+    Compares sizes but no checksums, to be fast for many runs.
     """
     for path in reversed(_finished(directory)):
         try:
@@ -186,22 +192,22 @@ def saved_frames(directory: Path) -> int:
             if all((path / name).stat().st_size == f["bytes"] for name, f in files):
                 return int(path.name.split("-")[1])
         except (OSError, ValueError, AttributeError, TypeError, KeyError):
-            pass  # half of one, or removed while it was looked at
+            pass  # incomplete, or just being removed
     return 0
 
 
 def verify(path: Path, replay: bool = True) -> set[str]:
-    """Compares every byte with the checksums in COMPLETE.
+    """Compares the files of a checkpoint with the checksums in COMPLETE.
 
     Args:
       path: of a checkpoint.
-      replay: whether to look at the replay's pieces too.
+      replay: whether to verify the replay's pieces too.
 
     Returns:
       Names of damaged pieces of the replay.
 
     Raises:
-      UserError: anything else is incomplete or damaged; names the file.
+      UserError: anything else is missing or damaged; names the file.
     """
     damaged = set()
     try:
@@ -224,13 +230,13 @@ def _intact(file: Path, expected: Mapping[str, Any]) -> bool:
 
 
 def read(path: Path, name: str) -> Any:
-    """One part of a checkpoint, as it was given to `save` (tuples became lists)."""
+    """One entry of a checkpoint's state, as it was saved; tuples became lists."""
     plain = json.loads((path / f"{name}.json").read_bytes())
     return _join(plain, read_arrays(path / f"{name}.npz"))
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """An .npz file, never unpickling."""
+    """The arrays of an .npz file, without unpickling anything."""
     with np.load(path, allow_pickle=False) as arrays:
         return dict(arrays)
 
@@ -255,14 +261,18 @@ def read_piece(path: Path, name: str) -> dict[str, np.ndarray]:
 
 
 def disk_bytes(agent: int, replay: float) -> float:
-    """What the checkpoints of a run take at most; both arguments in bytes."""
+    """Bytes that the checkpoints of a run take at most.
+
+    Args:
+      agent, replay: bytes of their arrays.
+    """
     return AT_ONCE * OVERHEAD * (agent + replay + EXTRA_BYTES)
 
 
-# --- One part ------------------------------------------------------------------
+# --- One entry of the state ----------------------------------------------------
 
 
-def _write_part(directory: Path, name: str, tree: Any) -> None:
+def _write_entry(directory: Path, name: str, tree: Any) -> None:
     arrays: dict[str, np.ndarray] = {}
     plain = _split(tree, name, arrays)
     (directory / f"{name}.json").write_text(json.dumps(plain))
@@ -270,7 +280,7 @@ def _write_part(directory: Path, name: str, tree: Any) -> None:
 
 
 def _split(tree: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
-    """`tree` as JSON; its arrays go into `arrays`, a reference stays behind."""
+    """`tree` for JSON: moves its arrays to `arrays` and leaves their names."""
     if isinstance(tree, Mapping):
         if not all(isinstance(key, str) for key in tree):
             raise TypeError(f"Checkpoint entry '{path}' has keys that are no strings.")
@@ -289,6 +299,7 @@ def _split(tree: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _join(plain: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """The inverse of `_split`."""
     if isinstance(plain, list):
         return [_join(item, arrays) for item in plain]
     if isinstance(plain, dict):

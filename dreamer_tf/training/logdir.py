@@ -1,4 +1,4 @@
-"""The directory of a run: who may write to it, and what it is a run of."""
+"""The directory of a run: its lock, and config.json with the settings."""
 
 import contextlib
 import datetime
@@ -31,10 +31,10 @@ PACKAGES += ("numpy", "gymnasium", "dm-control", "mujoco")
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds the directory, which is created; it is free again when the process dies.
+    """Creates the directory and locks it; the lock ends with the process.
 
     Raises:
-      UserError: it cannot be written, or another process holds it.
+      UserError: it cannot be written, or another process has locked it.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -59,9 +59,9 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def holder(path: Path) -> str | None:
-    """The process that holds a run's directory; None if it is free.
+    """The number of the process that has locked a run's directory, or None.
 
-    A process that starts in this very moment may find the directory taken.
+    Locks it for a moment, so a run that starts just then may be refused.
     """
     try:
         file = open(path / LOCK)  # noqa: SIM115
@@ -76,9 +76,9 @@ def holder(path: Path) -> str | None:
 
 
 def check(run: RunConfig, agent: Any, say: Callable[[str], None] = print) -> None:
-    """Makes sure that the directory is new, or that of this very run.
+    """Checks that the directory is empty or holds a run of the same settings.
 
-    What may change (`config.CHANGEABLE`) is compared too, and said.
+    Changes of what may change (`CHANGEABLE`) are reported to `say`.
 
     Raises:
       UserError: the directory holds another run, or files of something else.
@@ -102,9 +102,13 @@ def write(
     say: Callable[[str], None] = print,
     place: str = "",
 ) -> None:
-    """Writes config.json: the settings, and on what and how each start was made.
+    """Writes config.json: the settings, and a record of each start.
 
-    `place` is the agent's: precision and devices, which "auto" leaves to the machine.
+    Args:
+      run, agent: the settings.
+      command: of this start.
+      say: receives a sentence for each change since the last start.
+      place: `agent.place`: precision and devices that "auto" chose on this machine.
     """
     path = Path(run.logdir)
     starts = _read(path)["starts"] if (path / CONFIG).exists() else []
@@ -138,9 +142,9 @@ def read(path: Path) -> RunConfig:
 def _read(path: Path) -> dict[str, Any]:
     try:
         stored = json.loads((path / CONFIG).read_text())
-        for part, kind in (("run", dict), ("agent", dict), ("starts", list)):
-            if not isinstance(stored[part], kind):
-                raise TypeError(f"its '{part}' is no {kind.__name__}")
+        for section, kind in (("run", dict), ("agent", dict), ("starts", list)):
+            if not isinstance(stored[section], kind):
+                raise TypeError(f"its '{section}' is no {kind.__name__}")
         if not all(isinstance(start, dict) for start in stored["starts"]):
             raise TypeError("its 'starts' are no dicts")
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -159,14 +163,14 @@ def _compare(
     now: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> None:
-    for part in ("run", "agent"):
-        old, new = dict(flat(stored[part])), dict(flat(now[part]))
+    for section in ("run", "agent"):
+        old, new = dict(flat(stored[section])), dict(flat(now[section]))
         for name in [*new, *(name for name in old if name not in new)]:
             if name in old and name in new and old[name] == new[name]:
                 continue
             was = shown(old[name]) if name in old else "unknown"
             is_now = shown(new[name]) if name in new else "unknown"
-            if part == "run" and name in CHANGEABLE:
+            if section == "run" and name in CHANGEABLE:
                 say(f"Continuing with --{name}={is_now}, before it was {was}.")
             else:
                 raise UserError(
@@ -177,7 +181,7 @@ def _compare(
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted name and value of every setting in a part of config.json."""
+    """Dotted name and value of every setting in a section of config.json."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{name}.")
@@ -186,12 +190,12 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def shown(value: Any) -> str:
-    """A setting as it is given on the command line."""
+    """A value as it is written on the command line."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _surroundings() -> dict[str, Any]:
-    """When and on what this process runs, for the record."""
+    """Time, source, machine and packages of this process."""
     packages = {}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -207,7 +211,7 @@ def _surroundings() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """Of the source that runs, "-dirty" when it was changed; None without git."""
+    """The commit of the running source, with "-dirty" if changed; None without git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         run = subprocess.run(

@@ -349,9 +349,15 @@ def test_time_left_is_by_version():
 @pytest.mark.parametrize("version", tasks.VERSIONS)
 def test_updates_are_those_of_the_loop(version):
     """Counted for the plan as the training loop makes them."""
-    from dreamer_tf.agent import Progress, version_module
     from dreamer_tf.envs.vector import Envs
-    from dreamer_tf.training import loop
+    from dreamer_tf.replay import make_replay
+    from dreamer_tf.training.experience import (
+        Components,
+        Decision,
+        Update,
+        experience,
+    )
+    from dreamer_tf.training.schedules import Progress, make_schedule
     from tests import fakes
 
     class Agent(fakes.FakeAgent):
@@ -371,22 +377,21 @@ def test_updates_are_those_of_the_loop(version):
             return {"id": None}
 
     settings, config = dreamer_tf.presets.load(version, "dmc_proprio", "lite")
-    module = version_module(version)
 
     def make_env():
         return fakes.FakeEnv(1000, settings.repeat)
 
-    parts = loop.Parts(
+    components = Components(
         Agent(),
         Envs([make_env] * settings.envs, 0, (0, 0)),
-        Replay(module.make_replay(config, 10**9, 0)),
-        module.Schedule(config),
+        Replay(make_replay(version, config, 10**9, 0)),
+        make_schedule(version, config),
         make_env,
     )
     progress, updates = Progress(), 0
-    for event in loop.experience(parts, progress, settings.repeat, 0):
-        updates += isinstance(event, loop.Update)
-        if isinstance(event, loop.Decision) and progress.frames >= 9000:
+    for event in experience(components, progress, settings.repeat, 0):
+        updates += isinstance(event, Update)
+        if isinstance(event, Decision) and progress.frames >= 9000:
             break
     assert updates == grid.count_updates(version, settings, config, 9000) > 100
 

@@ -1,159 +1,35 @@
+"""Whole runs: their files, their continuation, and what stops them."""
+
 import dataclasses
 import functools
 import io
-import itertools
 import json
 import os
 import signal
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from dreamer_tf import replay
-from dreamer_tf.agent import Progress
 from dreamer_tf.configs import fields as configs
 from dreamer_tf.configs.run import RunConfig
-from dreamer_tf.envs import Envs, episode_seed
+from dreamer_tf.envs import Envs
 from dreamer_tf.errors import Interrupted, UserError
-from dreamer_tf.training import checkpoint, logdir, logs, loop
-from dreamer_tf.training.logs import Episode, Terminal
+from dreamer_tf.training import checkpoint, logdir, logs
+from dreamer_tf.training.evaluate import evaluate_run
+from dreamer_tf.training.experience import TRAINING
+from dreamer_tf.training.terminal import Terminal
+from dreamer_tf.training.train import train as train_run
 from tests import fakes
-from tests.runs import everything, metrics, scores
-
-
-def settings(path, **changes):
-    changes = {"steps": 40, "eval_every": 20, "eval_episodes": 3} | changes
-    return RunConfig(logdir=str(path), log_every=10, envs=2, **changes)
+from tests.runs import everything, metrics, scores, settings
 
 
 def train(run, config=None, tape=None, **more):
     terminal = Terminal(run.steps, io.StringIO())
-    make = functools.partial(fakes.make_parts, tape=tape)
+    make = functools.partial(fakes.make_components, tape=tape)
     config = config or fakes.Config(prefill=8, ratio=0.5)
-    return loop.train(run, config, ["test"], make, terminal=terminal, **more)
-
-
-class Recorder:
-    """A replay that only remembers; one item per record."""
-
-    def __init__(self, tape):
-        self.tape, self.rows = tape, []
-
-    def add(self, record, stream):
-        self.rows.append((stream, record))
-        self.tape.append(("add", stream))
-
-    def sample(self):
-        self.tape.append(("sample",))
-        batch = {"reward": np.ones((1, 1)), "vector": np.ones((1, 1, 2))}
-        return batch | {"deter": np.ones((1, 1, 1)), "id": np.zeros((1, 1, 2))}
-
-    def update(self, ids, values):
-        self.tape.append(("feedback", *sorted(values)))
-
-    def __len__(self):
-        return len(self.rows)
-
-
-def fake_parts(tape, envs=2, limit=3, repeat=1, **config):
-    run = RunConfig(envs=envs, repeat=repeat)
-    parts = fakes.make_parts(run, fakes.Config(**config), tape, limit)
-    return dataclasses.replace(parts, replay=Recorder(tape))
-
-
-def test_order_of_acting_storing_learning():
-    tape = []
-    events = loop.experience(fake_parts(tape, ratio=0.5, prefill=1), Progress(), 1, 0)
-    list(itertools.islice(events, 6))
-    assert tape == [
-        *[("policy", "random"), ("add", 0), ("add", 1)],  # first records: no decision
-        # The first record of a decision ends the prefill: 3 records, 1 update due.
-        *[("policy", "random"), ("add", 0), ("sample",), ("update", 1)],
-        # The device works at it while one more record comes in and a batch is drawn.
-        *[("add", 1), ("sample",), ("feedback", "deter"), ("update", 2)],
-        *[("feedback", "deter"), ("policy", "train"), ("add", 0), ("add", 1)],
-        *[("sample",), ("update", 3), ("feedback", "deter")],
-    ]
-
-
-def test_records_pair_action_reward_and_latents():
-    parts = fake_parts([], envs=1, ratio=0.0)
-    actions, first = [], parts.agent.policy
-
-    def policy(*arguments):
-        action, state = first(*arguments)
-        actions.append((action[0], state["deter"][0]))
-        return action, state
-
-    parts.agent.policy = policy
-    progress = Progress()
-    events = loop.experience(parts, progress, 1, 0)
-    list(itertools.islice(events, 10))  # 9 decisions, and the end of 2 episodes
-    rows = [row for _, row in parts.replay.rows]
-    assert [bool(row["is_first"]) for row in rows[:5]] == [True] + [False] * 3 + [True]
-    for number, row in enumerate(rows):
-        np.testing.assert_array_equal(row["deter"], actions[number][1])
-        if row["is_first"]:
-            assert row["reward"] == 0 and not row["action"].any()
-        else:
-            np.testing.assert_array_equal(row["action"], actions[number - 1][0])
-            value = row["vector"][0] + 0.1 * row["action"][0]
-            np.testing.assert_allclose(row["reward"], value, rtol=1e-6)
-
-
-def test_progress_counts_frames_of_decisions():
-    parts = fake_parts([], envs=2, limit=6, repeat=2, ratio=0.0)
-    progress = Progress()
-    found = []
-    for event in loop.experience(parts, progress, 2, seed=5):
-        found.append(event)
-        if progress.records == 14:
-            break
-    # Per environment 4 records and 3 decisions of an episode, 3 and 2 of the next;
-    # the generator stands before the last Decision.
-    assert dataclasses.astuple(progress) == (14, 10, 20, 2, 12, 14)
-    episodes = [event for event in found if isinstance(event, Episode)]
-    assert [(e.frames, e.length, e.env, e.episode) for e in episodes] == [
-        (10, 3, 0, 0),
-        (12, 3, 1, 0),
-    ]
-    assert [e.seed for e in episodes] == [episode_seed((5, 0), i, 0) for i in (0, 1)]
-    rewards = [row["reward"] for stream, row in parts.replay.rows[:8] if stream == 1]
-    assert episodes[1].score == pytest.approx(float(np.sum(rewards)))
-
-
-def test_updates_follow_the_ratio_exactly():
-    parts = fake_parts([], envs=3, ratio=0.3)
-    progress, updates = Progress(), 0
-    for event in loop.experience(parts, progress, 1, 0):
-        updates += isinstance(event, loop.Update)
-        if isinstance(event, loop.Decision):
-            assert updates == int(progress.records * 0.3)
-        if progress.records >= 120:
-            break
-
-
-@pytest.mark.parametrize("batch", [1, 3, 10])
-def test_evaluate(batch):
-    """Episodes do not depend on what is played beside them."""
-    agent, tape = fakes.FakeAgent(), []
-    limits = itertools.cycle([3, 5, 4])
-
-    def make_env():
-        return fakes.FakeEnv(next(limits), tape=tape)
-
-    played = loop.evaluate(agent, make_env, 5, "eval", (7, 1), first=4, batch=batch)
-    assert [e.episode for e in played] == [4, 5, 6, 7, 8]
-    assert [e.seed for e in played] == [episode_seed((7, 1), 0, i) for i in range(4, 9)]
-    for episode in played:
-        value = np.random.default_rng(episode.seed).uniform()  # a reward; actions: 0
-        assert episode.score == pytest.approx(value * episode.length)
-        assert episode.length in (3, 4, 5)
-    assert sum(e.length for e in played) == sum(entry[0] == "step" for entry in tape)
-    assert agent.tape[0] == ("policy", "eval") and agent.updates == 0
+    return train_run(run, config, ["test"], make, terminal=terminal, **more)
 
 
 def test_evaluation_does_not_change_what_is_learned(tmp_path):
@@ -210,7 +86,7 @@ def test_neither_saving_nor_worker_processes_change_a_run(tmp_path):
 
 
 def test_a_longer_run_continues(tmp_path):
-    """The second part goes on with counters, agent, replay and rows of the first."""
+    """The second run continues counters, agent, replay and rows of the first."""
     train(settings(tmp_path, steps=20))
     first, table = metrics(tmp_path), scores(tmp_path)
     tape = []
@@ -234,19 +110,19 @@ def test_a_longer_run_continues(tmp_path):
     assert len(set(seeds)) == len(seeds)
 
 
-def interrupted(run, config, at, make=fakes.make_parts):
+def interrupted(run, config, at, make=fakes.make_components):
     """Trains until update number `at`, which fails; returns the frames saved."""
-    parts = make(run, config)
-    update, counts = parts.agent.begin, iter(range(10**6))
+    components = make(run, config)
+    update, counts = components.agent.begin, iter(range(10**6))
 
     def failing(batch):
         if next(counts) == at:
             raise RuntimeError("power cut")
         return update(batch)
 
-    parts.agent.begin = failing
+    components.agent.begin = failing
     with pytest.raises(RuntimeError, match="power cut"):
-        loop.train(run, config, [], lambda *_: parts, Terminal(40, io.StringIO()))
+        train_run(run, config, [], lambda *_: components, Terminal(40, io.StringIO()))
     with open(Path(run.logdir) / logs.METRICS, "a") as file:
         file.write('{"frames": 11')
     saved = checkpoint.latest(Path(run.logdir) / logdir.CHECKPOINTS)
@@ -260,16 +136,16 @@ def test_a_crash_changes_nothing(tmp_path, at, workers):
     config = fakes.Config(prefill=6, ratio=0.5)
     changes = {"eval_every": 8, "workers": workers, "steps": 60}
     train(settings(tmp_path / "whole", **changes), config)
-    run = settings(tmp_path / "parts", save_every=0.0, **changes)
+    run = settings(tmp_path / "interrupted", save_every=0.0, **changes)
     frames = interrupted(run, config, at)
     assert 0 < frames < 60
     said = io.StringIO()
-    progress = loop.train(run, config, [], fakes.make_parts, Terminal(60, said))
+    progress = train_run(run, config, [], fakes.make_components, Terminal(60, said))
     assert (
         f"Continuing v3 on walker_walk in {run.logdir} at {frames}" in said.getvalue()
     )
     assert progress.frames == 60
-    expected, found = (everything(tmp_path / name) for name in ("whole", "parts"))
+    expected, found = (everything(tmp_path / name) for name in ("whole", "interrupted"))
     np.testing.assert_equal(found, expected)
 
 
@@ -282,15 +158,15 @@ def test_an_environment_that_does_not_repeat_itself(tmp_path):
             self.value = np.random.default_rng().uniform()
 
     def make(run, config):
-        parts = fakes.make_parts(run, config)
-        moods = Envs([Moody] * run.envs, 0, (run.seed, loop.TRAINING))
-        return dataclasses.replace(parts, envs=moods)
+        components = fakes.make_components(run, config)
+        moods = Envs([Moody] * run.envs, 0, (run.seed, TRAINING))
+        return dataclasses.replace(components, envs=moods)
 
     run = settings(tmp_path, save_every=0.0, eval_every=0)
     config = fakes.Config(ratio=0.5)
     frames = interrupted(run, config, 8, make)
     said = io.StringIO()
-    progress = loop.train(run, config, [], make, Terminal(40, said))
+    progress = train_run(run, config, [], make, Terminal(40, said))
     assert "Environment 1 does not repeat itself: with the same seed" in said.getvalue()
     assert "vector, reward differed after" in said.getvalue()
     assert progress.frames == 40
@@ -308,7 +184,7 @@ def test_a_damaged_piece_of_the_replay_is_dropped(tmp_path):
     said = io.StringIO()
     longer = dataclasses.replace(run, steps=60)
     config = fakes.Config(prefill=8, ratio=0.5)
-    progress = loop.train(longer, config, [], fakes.make_parts, Terminal(60, said))
+    progress = train_run(longer, config, [], fakes.make_components, Terminal(60, said))
     assert "1 piece of the replay in" in said.getvalue()
     assert "Went on without them: 42 of 44 sequences are left" in said.getvalue()
     assert progress.frames == 60
@@ -316,19 +192,19 @@ def test_a_damaged_piece_of_the_replay_is_dropped(tmp_path):
 
 def test_a_number_that_is_not_finite_stops_the_run(tmp_path):
     run = settings(tmp_path, save_every=0.0, eval_every=0)
-    parts = fakes.make_parts(run, fakes.Config())
-    update = parts.agent.begin
+    components = fakes.make_components(run, fakes.Config())
+    update = components.agent.begin
 
     def failing(batch):
         metrics, feedback = update(batch)()
-        if parts.agent.updates == 9:
+        if components.agent.updates == 9:
             metrics |= {"loss/rew": float("nan"), "grad_norm": float("inf")}
         return lambda: (metrics, feedback)
 
-    parts.agent.begin = failing
+    components.agent.begin = failing
     with pytest.raises(UserError, match=r"made 'loss/rew' \(and 1 more\) nan, which"):
-        loop.train(
-            run, fakes.Config(), [], lambda *_: parts, Terminal(40, io.StringIO())
+        train_run(
+            run, fakes.Config(), [], lambda *_: components, Terminal(40, io.StringIO())
         )
     saved = checkpoint.latest(tmp_path / logdir.CHECKPOINTS)
     assert checkpoint.read_arrays(saved / "agent.npz")["updates"] < 9
@@ -338,76 +214,31 @@ def test_a_number_that_is_not_finite_stops_the_run(tmp_path):
 def test_signals_save_and_stop(tmp_path, number):
     config = fakes.Config(prefill=6, ratio=0.5)
     train(settings(tmp_path / "whole", steps=60), config)
-    run = settings(tmp_path / "parts", steps=60)
+    run = settings(tmp_path / "interrupted", steps=60)
 
     def make(run, config):
-        parts = fakes.make_parts(run, config)
-        update = parts.agent.begin
+        components = fakes.make_components(run, config)
+        update = components.agent.begin
 
         def signalling(batch):
-            if parts.agent.updates == 9:
+            if components.agent.updates == 9:
                 os.kill(os.getpid(), number)
             return update(batch)
 
-        parts.agent.begin = signalling
-        return parts
+        components.agent.begin = signalling
+        return components
 
     # Background jobs of a shell, such as these tests, may ignore SIGINT.
     before = signal.signal(number, signal.default_int_handler)
     try:
         with pytest.raises(Interrupted, match=r"everything is saved, at \d+ frames"):
-            loop.train(run, config, [], make, Terminal(60, io.StringIO()))
+            train_run(run, config, [], make, Terminal(60, io.StringIO()))
         assert signal.getsignal(number) is signal.default_int_handler
     finally:
         signal.signal(number, before)
-    loop.train(run, config, [], fakes.make_parts, Terminal(60, io.StringIO()))
-    expected, found = (everything(tmp_path / name) for name in ("whole", "parts"))
+    train_run(run, config, [], fakes.make_components, Terminal(60, io.StringIO()))
+    expected, found = (everything(tmp_path / name) for name in ("whole", "interrupted"))
     np.testing.assert_equal(found, expected)
-
-
-def test_a_start_says_what_the_run_will_need(tmp_path):
-    run = settings(tmp_path, steps=10**6)
-    parts = fakes.make_parts(run, fakes.Config())
-    text = (
-        "The replay will take up to 0.033 GB of memory, the checkpoints up to 0.11 GB"
-    )
-    assert loop.needs(run, parts) == f"{text} of disk."
-    with mock.patch("dreamer_tf.training.loop.free_memory", lambda: 2e6):
-        assert loop.needs(run, parts) == (
-            f"{text} of disk; only 0.002 GB of memory are free (see --replay_gb)."
-        )
-
-
-def test_memory_and_disk_stay_within_their_limits(tmp_path):
-    run = settings(tmp_path, steps=4000, disk_gb=0.0068, save_every=200.0, eval_every=0)
-    worst = {"disk": 0, "replay": 0}
-    parts = fakes.make_parts(run, fakes.Config(ratio=0.02), limit=50)
-    limit = loop.replay_bytes(run, parts.agent)
-    assert limit < 100_000  # the disk's limit is the narrower one
-    small = replay.Windows(2, 3, 10**9, limit, 0)
-    parts = dataclasses.replace(parts, replay=small)
-    link = os.rename
-
-    def measured(*arguments):
-        files = {
-            f.stat().st_ino: f.stat().st_size
-            for f in tmp_path.rglob("checkpoints/**/*")
-        }
-        worst["disk"] = max(worst["disk"], sum(files.values()))
-        worst["replay"] = max(worst["replay"], small.nbytes)
-        return link(*arguments)
-
-    with mock.patch("os.rename", measured):
-        loop.train(
-            run,
-            fakes.Config(),
-            [],
-            lambda *_: parts,
-            Terminal(0, io.StringIO()),
-            itertools.count().__next__,
-        )
-    assert 0.5 * limit < worst["replay"] <= limit
-    assert limit < worst["disk"] <= run.disk_gb * 1e9
 
 
 def test_a_finished_run_has_nothing_to_do(tmp_path):
@@ -450,7 +281,9 @@ def test_what_may_change_is_said(tmp_path):
     stream = io.StringIO()
     run = dataclasses.replace(settings(tmp_path, steps=20), log_every=5)
     terminal = Terminal(20, stream)
-    loop.train(run, fakes.Config(prefill=8, ratio=0.5), [], fakes.make_parts, terminal)
+    train_run(
+        run, fakes.Config(prefill=8, ratio=0.5), [], fakes.make_components, terminal
+    )
     assert "Continuing with --steps=20, before it was 10." in stream.getvalue()
     assert "Continuing with --log_every=5, before it was 10." in stream.getvalue()
 
@@ -475,7 +308,7 @@ def test_settings_that_cannot_be_built_leave_nothing(tmp_path):
         raise UserError("No such task.")
 
     with pytest.raises(UserError, match="No such task"):
-        loop.train(settings(tmp_path), fakes.Config(), [], fail)
+        train_run(settings(tmp_path), fakes.Config(), [], fail)
     assert not (tmp_path / "config.json").exists()
     train(settings(tmp_path, seed=4, steps=4))
 
@@ -507,7 +340,7 @@ def test_a_real_agent(tmp_path):
         settings = RunConfig(task="toy", length=20, envs=2, log_every=20, eval_every=80)
         more = {"logdir": str(tmp_path / name), "eval_episodes": 2} | more
         settings = dataclasses.replace(settings, **more)
-        return loop.train(settings, config, [], None, Terminal(0, io.StringIO()))
+        return train_run(settings, config, [], None, Terminal(0, io.StringIO()))
 
     assert run("a", steps=80).frames == 80
     run("b", steps=80)
@@ -517,8 +350,8 @@ def test_a_real_agent(tmp_path):
     assert last["updates"] > 5 and np.isfinite(last["loss/dyn"])
     assert run("a", steps=120).frames == 120
     assert metrics(tmp_path / "a")[-1]["updates"] > last["updates"]
-    (episode,) = loop.evaluate_run(tmp_path / "a", 1)
+    (episode,) = evaluate_run(tmp_path / "a", 1)
     assert episode.frames == 120 and episode.length == 20
     # The reward is 1 - distance, at most the square root of 2 in a corner.
     assert 20 * (1 - 2**0.5) <= episode.score <= 20 and episode.score
-    assert loop.evaluate_run(tmp_path / "a", 1)[0].score == episode.score
+    assert evaluate_run(tmp_path / "a", 1)[0].score == episode.score

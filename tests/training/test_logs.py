@@ -1,14 +1,12 @@
-import io
 import json
 
 import imageio.v2 as imageio
 import numpy as np
-import pytest
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
 
 from dreamer_tf.training import logs
-from dreamer_tf.training.logs import Episode, Logs, Means, Terminal
+from dreamer_tf.training.experience import Episode
+from dreamer_tf.training.logs import Logs, Means
+from tests.runs import board_events
 
 
 def episode(frames, kind="train", score=1.5):
@@ -93,18 +91,6 @@ def test_append_scores_makes_the_file(tmp_path):
     assert len(rows(tmp_path)) == 3
 
 
-def board_events(path):
-    """Everything in the one TensorBoard file of a run."""
-    (file,) = (path / "tb").iterdir()
-    reader = PyRecordReader_New(str(file))
-    events = []
-    with pytest.raises(Exception, match=r"No more events|EOF|reached"):
-        while True:
-            reader.GetNext()
-            events.append(Event.FromString(reader.record()))
-    return events
-
-
 def test_tensorboard_file(tmp_path):
     picture = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
     log = Logs(tmp_path, None, 0)
@@ -131,50 +117,3 @@ def test_means():
     copy.sums = json.loads(json.dumps(means.sums))
     assert means.take() == copy.take() == {"a": 1.5, "b": 5.0}
     assert means.take() == {}
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-def test_plain_lines_every_ten_seconds():
-    stream, clock = io.StringIO(), Clock()
-    terminal = Terminal(100_000, stream, clock)
-    for second in range(26):
-        clock.now = float(second)
-        terminal.show(100 * second, 10 * second, None if second < 20 else 12.34)
-    lines = stream.getvalue().splitlines()
-    assert len(lines) == 3
-    assert lines[2].startswith(
-        "2,000 of 100,000 frames  2.0 %  100.0 frames/s  10.00 updates/s  return 12.3"
-    )
-    assert lines[2].endswith("GB  16 min left")
-
-
-def test_speed_is_that_of_the_last_minute():
-    clock = Clock()
-    terminal = Terminal(1000, io.StringIO(), clock)
-    for second in range(0, 200, 10):
-        clock.now = float(second)
-        slow = second <= 100
-        rates = terminal.rates(second if slow else 100 + 5 * (second - 100), 0)
-    assert rates["machine/frames_per_second"] == pytest.approx(5)
-    assert 0.001 < rates["machine/memory_gb"] < 100
-
-
-def test_a_live_line_where_somebody_watches():
-    class Screen(io.StringIO):
-        def isatty(self):
-            return True
-
-    stream, clock = Screen(), Clock()
-    terminal = Terminal(1000, stream, clock)
-    clock.now = 1.0
-    terminal.show(100, 10, 5.0)
-    terminal.say("a note [with brackets]")
-    terminal.close()
-    assert "100 of 1,000 frames" in stream.getvalue()
-    assert "a note [with brackets]" in stream.getvalue()

@@ -1,0 +1,365 @@
+"""A run: trains within a budget, writes logs and checkpoints, continues from them."""
+
+import contextlib
+import dataclasses
+import errno
+import functools
+import gc
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamer_tf.configs.run import RunConfig
+from dreamer_tf.envs import gl
+from dreamer_tf.errors import Interrupted, UserError, reason
+from dreamer_tf.replay import Episodes
+from dreamer_tf.training import checkpoint, logdir
+from dreamer_tf.training.budget import check_replay, needs
+from dreamer_tf.training.build import build
+from dreamer_tf.training.evaluate import evaluate
+from dreamer_tf.training.experience import (
+    EVALUATION,
+    Components,
+    Decision,
+    Episode,
+    Update,
+    experience,
+)
+from dreamer_tf.training.logs import Logs, Means
+from dreamer_tf.training.schedules import Progress
+from dreamer_tf.training.terminal import Terminal
+
+# Errors of the operating system that a person can fix: of the disk and the logdir.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EFBIG}
+DISK |= {errno.EISDIR, errno.ENOTDIR, errno.EEXIST}  # the name is taken
+
+
+def train(
+    run: RunConfig,
+    config: Any,
+    command: Sequence[str] = (),
+    make: Callable[[RunConfig, Any], Components] | None = None,
+    terminal: Terminal | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Progress:
+    """Trains until `run.steps` frames, continuing the run in `run.logdir` if any.
+
+    Args:
+      run, config: the settings. If a run is continued, only the fields in
+        `configs.run.CHANGEABLE` may differ from its own.
+      command: noted in config.json.
+      make: makes the components, instead of `build`.
+      terminal: where to report; stdout by default.
+      clock: seconds; decides when to save.
+
+    Returns:
+      How far the run is.
+
+    Raises:
+      UserError: the directory is in use, holds another run or cannot be written, or
+        training cannot continue.
+      Interrupted: SIGINT or SIGTERM came; everything was saved.
+    """
+    terminal = terminal or Terminal(run.steps)
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(terminal.close)
+            stack.enter_context(logdir.locked(Path(run.logdir)))
+            logdir.check(run, config, terminal.say)
+            components = (make or build)(run, config)
+            if run.obs != "proprio" and os.environ.get("MUJOCO_GL"):
+                terminal.say(gl.choose()[1])  # chosen when `build` made environments
+            stack.callback(components.envs.close)
+            check_replay(run, components)
+            begin = functools.partial(
+                logdir.write,
+                run,
+                config,
+                list(command),
+                terminal.say,
+                components.agent.place,
+            )
+            trainer = Trainer(run, components, terminal, clock, begin)
+            stack.callback(trainer.logs.close)
+            trainer.stop = stack.enter_context(stop_signal())
+            trainer.train()
+            return trainer.progress
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        raise UserError(
+            f"--logdir={run.logdir} cannot be written ({error.strerror}); what was "
+            "saved before is intact, and the same command continues from it."
+        ) from error
+
+
+@contextlib.contextmanager
+def stop_signal() -> Iterator[Callable[[], int]]:
+    """Notes the first SIGINT or SIGTERM; the second one acts as usual.
+
+    Yields:
+      A function that returns the number of the signal that came, or 0.
+    """
+    received: list[int] = []
+    old: dict[int, Any] = {}
+
+    def note(number: int, frame: Any) -> None:
+        received.append(number)
+        restore()
+        name = signal.Signals(number).name
+        text = f"\n{name}: saving after this decision; once more stops at once.\n"
+        os.write(2, text.encode())  # not `print`, which the signal may interrupt
+
+    def restore() -> None:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+    # Python lets only the main thread set signal handlers.
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # Background jobs of a shell ignore SIGINT, and shall go on ignoring it.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                old[number] = signal.signal(number, note)
+    try:
+        yield lambda: received[0] if received else 0
+    finally:
+        restore()
+
+
+class Trainer:
+    """Writes a run's files from the events of `experience`, and continues from them.
+
+    Args:
+      run: the settings.
+      components: of the run; restored from its newest checkpoint if there is one.
+      terminal: where to report.
+      clock: seconds; decides when to save.
+      begin: called once the run is sure to start, before its logs are opened.
+    """
+
+    def __init__(
+        self,
+        run: RunConfig,
+        components: Components,
+        terminal: Terminal,
+        clock: Callable[[], float],
+        begin: Callable[[], None],
+    ):
+        self.run, self.components = run, components
+        self.terminal, self.clock = terminal, clock
+        self.progress, self.means = Progress(), Means()
+        self.updates = 0
+        self.logged = 0  # frames of the last row of metrics
+        self.filmed = 0  # frames of the last open-loop picture
+        self.next_eval: int | None = None  # frames; None as long as acting is random
+        self.evaluated = 0  # episodes
+        self.since: Decision | None = None  # where a continued run begins
+        self.restarts = 0  # of environment processes, by the runs before this one
+        self.said_too_short = False
+        self.stop: Callable[[], int] = lambda: 0  # number of a signal
+        components.envs.say = terminal.say
+        path = Path(run.logdir)
+        self.checkpoints = checkpoint.Checkpoints(
+            path / logdir.CHECKPOINTS, say=terminal.say
+        )
+        saved = self.checkpoints.latest()
+        position = self._restore(*saved) if saved else None
+        verb = "Continuing" if saved else "Starting"
+        terminal.say(
+            f"{verb} {run.version} on {run.task} in {path} at "
+            f"{self.progress.frames:,} of {run.steps:,} frames. "
+            f"{sum(components.agent.param_count().values()):,} parameters, computed in "
+            f"{components.agent.place}."
+        )
+        terminal.say(needs(run, components))
+        # Not before: a run that cannot be built or continued must leave no files.
+        begin()
+        self.logs = Logs(path, position, self.progress.frames, terminal.say)
+
+    def train(self) -> None:
+        """Trains until the budget is spent, and saves a last checkpoint."""
+        if self.progress.frames >= self.run.steps:
+            self.terminal.say(f"Nothing to do: --steps={self.run.steps} is reached.")
+            return
+        saved, score = self.clock(), None
+        for event in experience(
+            self.components, self.progress, self.run.repeat, self.run.seed, self.since
+        ):
+            if isinstance(event, Update):
+                self.updates += 1
+                self.means.add(event.metrics)
+            elif isinstance(event, Episode):
+                score = event.score
+                self.logs.score(event)
+                self.means.add(
+                    {"train/return": event.score, "train/length": event.length}
+                )
+            else:
+                done = self.progress.frames >= self.run.steps
+                self._evaluate_if_due()
+                self._log_if_due(done)
+                self._film_if_due()
+                stop = self.stop()
+                if done or stop or self.clock() - saved >= self.run.save_every:
+                    self.save(event)
+                    saved = self.clock()
+                self.terminal.show(self.progress.frames, self.updates, score)
+                if done:
+                    self.terminal.say(
+                        f"Finished: {self.progress.frames:,} frames, {self.updates:,} "
+                        f"updates, {self.progress.episodes:,} episodes."
+                    )
+                    return
+                if stop:
+                    raise Interrupted(stop, self.progress.frames)
+
+    def _evaluate_if_due(self) -> None:
+        frames, every = self.progress.frames, self.run.eval_every
+        if not every or self.components.schedule.random(self.progress):
+            return
+        if self.next_eval is None:
+            self.next_eval = frames
+        if frames < self.next_eval:
+            return
+        while self.next_eval <= frames:
+            self.next_eval += every
+        episodes = evaluate(
+            self.components.agent,
+            self.components.make_env,
+            self.run.eval_episodes,
+            seed=(self.run.seed, EVALUATION),
+            first=self.evaluated,
+        )
+        self.evaluated += len(episodes)
+        for episode in episodes:
+            self.logs.score(dataclasses.replace(episode, frames=frames))
+        scores = [episode.score for episode in episodes]
+        lengths = [episode.length for episode in episodes]
+        row = {"eval/return": np.mean(scores), "eval/return_std": np.std(scores)}
+        row["eval/length"] = np.mean(lengths)
+        self.logs.metrics(frames, {name: float(v) for name, v in row.items()})
+        self.terminal.say(
+            f"{frames:,} frames: evaluation return {np.mean(scores):.1f} "
+            f"± {np.std(scores):.1f} ({len(scores)} episodes)"
+        )
+
+    def _log_if_due(self, done: bool) -> None:
+        frames, every = self.progress.frames, self.run.log_every
+        if not done and frames // every == self.logged // every:
+            return
+        self.logged = frames
+        row: dict[str, float] = {
+            "updates": self.updates,
+            "episodes": self.progress.episodes,
+            "replay/items": self.progress.items,
+            "replay/gb": self.components.replay.nbytes / 1e9,
+            "envs/restarts": self.restarts + self.components.envs.restarts,
+        }
+        if self.progress.episodes and not self.progress.items:
+            self._say_too_short()
+        rates = self.terminal.rates(frames, self.updates)
+        self.logs.metrics(frames, row | self.means.take() | rates)
+
+    def _say_too_short(self) -> None:
+        replay, said = self.components.replay, self.said_too_short
+        # The windows of DreamerV3 span episodes: they are never too short.
+        if isinstance(replay, Episodes) and not said:
+            self.said_too_short = True
+            self.terminal.say(
+                f"Nothing can be learned yet: none of {self.progress.episodes:,} "
+                f"episodes was long enough for a sequence of {replay.length} records."
+            )
+
+    def _film_if_due(self) -> None:
+        """Logs a picture of an open-loop prediction; leaves training's noise alone."""
+        frames, every = self.progress.frames, self.run.video_every
+        if not every or frames // every == self.filmed // every:
+            return
+        if not self.progress.items:
+            return  # no sequence yet: tried again at the next decision
+        self.filmed = frames
+        from dreamer_tf import pictures  # only now: it loads matplotlib
+
+        run, components = self.run, self.components
+        picture = pictures.training_picture(
+            components.agent,
+            components.replay,
+            (run.seed, frames),
+            pictures.heading(run.version, run.task, frames),
+        )
+        if picture is not None:
+            self.logs.image(frames, "openloop", picture)
+        gc.collect()  # figures are in reference cycles and hold megabytes
+
+    def save(self, decision: Decision) -> None:
+        """Writes a checkpoint of everything."""
+        components = self.components
+        state = {
+            "schedule": components.schedule.state_dict(),
+            "replay": components.replay.state_dict(),
+            "envs": components.envs.state_dict(),
+            "decision": {
+                field.name: getattr(decision, field.name)
+                for field in dataclasses.fields(decision)
+            },
+            "loop": {
+                "progress": dataclasses.asdict(self.progress),
+                "updates": self.updates,
+                "logged": self.logged,
+                "filmed": self.filmed,
+                "next_eval": self.next_eval,
+                "evaluated": self.evaluated,
+                "means": self.means.sums,
+                "restarts": self.restarts + components.envs.restarts,
+                "logs": self.logs.state(),
+            },
+        }
+        agent, replay = components.agent, components.replay
+        self.checkpoints.save(self.progress.frames, state, agent.save, replay.pieces())
+        replay.mark_saved()
+
+    def _restore(self, path: Path, damaged: set[str]) -> dict[str, Any]:
+        """Restores a checkpoint; returns the position of the logs.
+
+        Raises:
+          UserError: another version of this code wrote it.
+        """
+        try:
+            return self._load(path, damaged)
+        except (KeyError, TypeError, FileNotFoundError) as error:
+            raise UserError(
+                f"The checkpoint {path} is not of this version of dreamer_tf "
+                f"({reason(error)}): continue with the version that wrote it, or use "
+                "another --logdir."
+            ) from error
+
+    def _load(self, path: Path, damaged: set[str]) -> dict[str, Any]:
+        components, loop = self.components, checkpoint.read(path, "loop")
+        components.agent.load_state_dict(checkpoint.read_arrays(path / "agent.npz"))
+        components.schedule.load_state_dict(checkpoint.read(path, "schedule"))
+        components.replay.load_state_dict(
+            checkpoint.read(path, "replay"),
+            functools.partial(checkpoint.read_piece, path),
+            damaged,
+        )
+        self.progress = Progress(**loop["progress"])
+        self.updates, self.logged = loop["updates"], loop["logged"]
+        self.filmed = loop["filmed"]
+        self.next_eval, self.evaluated = loop["next_eval"], loop["evaluated"]
+        self.means.sums, self.restarts = loop["means"], loop["restarts"]
+        self.since = Decision(**checkpoint.read(path, "decision"))
+        components.envs.load_state_dict(checkpoint.read(path, "envs"))
+        if damaged:
+            components.envs.give_up()
+            self.terminal.say(
+                f"Went on without them: {len(components.replay):,} of "
+                f"{self.progress.items:,} sequences are left, all environments begin "
+                "new episodes, and this run will not equal an uninterrupted one."
+            )
+        return loop["logs"]
