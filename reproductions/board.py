@@ -119,7 +119,7 @@ def table(grid: Mapping[Cell, Status], slots: int, height: int):
 
 
 def totals(grid: Mapping[Cell, Status], slots: int) -> str:
-    """All cells in one line: 100 cells: 3 done, 2 running, 95 waiting; ..., 5 h left."""
+    """All cells in one line: 100 cells: 3 done, 2 running, 95 waiting; ... left."""
     count = Counter(status.state for status in grid.values())
     states = (DONE, RUNNING, ELSEWHERE, WAITING, FAILED)
     counts = ", ".join(f"{count[state]} {state}" for state in states if count[state])

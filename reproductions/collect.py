@@ -1,11 +1,11 @@
-"""Copies the results of finished runs into `results/runs`, from where they are reported.
+"""Copies the results of finished runs into `results/runs`, which `report` reads.
 
     python -m reproductions.collect --out=results/runs LOGDIR [LOGDIR ...]
 
 A LOGDIR may also be a folder with runs below it. Written are one CSV per task,
 `<protocol>/<version>/<benchmark>/<task>.csv`, with a row per episode and the run's seed
-in the column `seed`, and a manifest.json that says how each run was made. A run replaces
-the rows of its own task and seed; other rows stay.
+in the column `seed`, and a manifest.json that says how each run was made. A run
+replaces the rows of its own task and seed; other rows stay.
 """
 
 import json

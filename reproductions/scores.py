@@ -41,12 +41,12 @@ KINDS = {"v1": "eval", "v2": "train", "v3": "train"}
 WINDOW = 0.04  # points count that are at most this share of the budget before the end
 LATEST = 0.80  # a task counts if a point of it has reached this share of the budget
 FINISHED = 0.90  # a run counts if it has reached this share of the budget
-# method -> factor on the budget: the points of V1's score file lie 5K frames above round
-# numbers (5K, 105K, 205K ...).
+# method -> factor on the budget: the points of V1's score file lie 5K frames above
+# round numbers (5K, 105K, 205K ...).
 SLACK = {"dreamerv1": 1.05}
 # A point of these published files is the mean of all episodes within so many frames
-# before it. Our episodes are averaged likewise: single episodes near the end of a rising
-# curve would score higher than such means.
+# before it. Our episodes are averaged likewise: single episodes near the end of a
+# rising curve would score higher than such means.
 BINS = {
     ("dmc_vision", "paper", "v1"): (100_000, 5_000),  # width, right edge of the first
     ("dmc_vision", "paper", "v2"): (30_000, 0),
@@ -59,11 +59,11 @@ BINS = {
 def budget_scores(points: pd.DataFrame, budget: int) -> pd.DataFrame:
     """Score of every run at a budget, by the published rule.
 
-    E is the largest frame <= budget over the seeds of a task. A seed's score is the mean
-    of its points in [E - 4 % of the budget, E], or, if there are none, its last point if
-    that lies within the last 10 %. Where published points are means (BINS), points are
-    averaged likewise first. Tasks whose E is below 80 % of the budget, and runs that
-    ended before 90 % of it, have no score.
+    E is the largest frame <= budget over the seeds of a task. A seed's score is the
+    mean of its points in [E - 4 % of the budget, E], or, if there are none, its last
+    point if that lies within the last 10 %. Where published points are means (BINS),
+    points are averaged likewise first. Tasks whose E is below 80 % of the budget, and
+    runs that ended before 90 % of it, have no score.
 
     Returns: CELL columns, seed, budget, score, points (how many were averaged).
     """

@@ -93,8 +93,7 @@ def make_groups(
             points=runs,
             scores=pd.concat(found),
             notes=tuple(
-                f"{name_of(v)}: {verdicts.protocol_note(protocol, v, benchmark, protocols)}"
-                for v in shown
+                verdicts.protocol_note(protocol, v, benchmark, protocols) for v in shown
             ),
             rules=verdicts.rules(runs, protocol, shown),
             manifests=made,
@@ -287,7 +286,7 @@ def curve_table(points: pd.DataFrame, widths: Mapping[str, int]) -> pd.DataFrame
 
 
 def published_curve(group: Group) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The published curves up to our last frame, and each version's bin width in frames.
+    """The published curves up to our last frame; each version's bin width in frames.
 
     The widths are the published ones. If our runs are shorter than five of them, or
     there is no published curve, they are divided into ten bins.
@@ -365,10 +364,7 @@ def summary_table(
     columns += ["published", "published_frames", "protocol"]
     result = pd.DataFrame(rows, columns=columns)
     runs = points[scores.CELL[:3]].drop_duplicates().itertuples(index=False)
-    notes = [
-        f"{name_of(v)}: {verdicts.protocol_note(p, v, b, protocols)}"
-        for b, p, v in runs
-    ]
+    notes = [verdicts.protocol_note(p, v, b, protocols) for b, p, v in runs]
     result.attrs["footnote"] = " ".join(
         [
             *notes,

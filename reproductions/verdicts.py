@@ -7,6 +7,7 @@ import pandas as pd
 
 from dreamer_tf.errors import UserError
 from reproductions import scores, tasks
+from reproductions.tasks import name_of
 
 MIN_SEEDS = 3  # with fewer, intervals are too wide to decide anything
 TOUCH = 1.0  # gap between intervals that still counts as overlap: tables are rounded
@@ -67,14 +68,14 @@ def rules(
     words = {"train": "training", "eval": "evaluation"}
     if protocol != scores.OUTSIDE:
         kinds = scores.reported_kinds(points)
-        used = [f"{tasks.name_of(v)} {words[kind]}" for (*_, v), kind in kinds.items()]
+        used = [f"{name_of(v)} {words[kind]}" for (*_, v), kind in kinds.items()]
         notes.append(f"Episodes scored: {', '.join(used)}.")
     notes += [*departures(points), SCORING]
     for cell, (width, _) in scores.BINS.items():
         version = cell[2]
         if version in versions and cell[:2] == (points.benchmark.iloc[0], protocol):
             notes.append(
-                f"As in the published file, a point of {tasks.name_of(version)} is the mean "
+                f"As in the published file, a point of {name_of(version)} is the mean "
                 f"over {width:,} frames."
             )
     notes.append(VERDICTS)
@@ -84,7 +85,7 @@ def rules(
         if not comparable(protocol, version):
             home = " or ".join(tasks.PUBLISHED_UNDER[version])
             notes.append(
-                f"The published {tasks.name_of(version)} scores were made under {home}, not "
+                f"The published {name_of(version)} scores were made under {home}, not "
                 f"under {protocol}: the difference is shown, no verdict is given."
             )
     return tuple(notes)
@@ -97,7 +98,7 @@ def departures(points: pd.DataFrame) -> list[str]:
     for (version, flags), alike in runs.groupby(["version", "changed"]):
         names = ", ".join(f"{r.task} {r.seed}" for r in alike.itertuples())
         notes.append(
-            f"Runs of {tasks.name_of(str(version))} with settings that are not the "
+            f"Runs of {name_of(str(version))} with settings that are not the "
             f"protocol's, for which no verdict is given: {names} ({flags})."
         )
     return notes
@@ -106,19 +107,21 @@ def departures(points: pd.DataFrame) -> list[str]:
 def protocol_note(
     protocol: str, version: str, benchmark: str, protocols: Mapping[str, Any]
 ) -> str:
-    """The protocol's own footnote for a version on a benchmark.
+    """The version's name and the protocol's footnote for it on a benchmark.
 
     Raises:
       UserError: the protocol is unknown.
     """
     if protocol == scores.OUTSIDE:
-        return "outside logs; their protocol is whatever made them."
+        return (
+            f"{name_of(version)}: outside logs; their protocol is whatever made them."
+        )
     if protocol not in protocols:
         raise UserError(
             f"The results name the unknown protocol {protocol!r}; valid are "
             f"{', '.join(protocols)}."
         )
-    return protocols[protocol].footnote(version, benchmark)
+    return f"{name_of(version)}: {protocols[protocol].footnote(version, benchmark)}"
 
 
 def comparable(protocol: str, version: str) -> bool:
