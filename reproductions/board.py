@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from dreamer_tf.training import terminal
 from reproductions.cells import (
     DONE,
     ELSEWHERE,
@@ -178,9 +179,7 @@ def grid_seconds_left(grid: Mapping[Cell, Status], slots: int) -> float | None:
 
 def duration(seconds: float | None) -> str:
     """5 h 20 min; "-" if it is not known."""
-    from dreamer_tf.training import logs  # imports TensorBoard's writer, which is slow
-
-    return "-" if seconds is None else logs.duration(max(0.0, seconds))
+    return "-" if seconds is None else terminal.duration(max(0.0, seconds))
 
 
 def number_of_cells(count: int) -> str:

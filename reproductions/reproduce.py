@@ -94,7 +94,7 @@ def comparison(cells: Sequence[Cell], out: Path, steps: int) -> pd.DataFrame:
     return result
 
 
-def reproduce(
+def train_and_compare(
     versions: Sequence[str], task: str, steps: int, seeds: int, workers: int, out: Path
 ) -> int:
     """Trains, evaluates, writes and prints the table; returns the exit code."""
@@ -112,7 +112,7 @@ def reproduce(
     shown = result.round(1).astype(object).where(result.notna(), "-")
     shown.loc[shown.published == "-", "published_frames"] = "-"
     kinds = ", ".join(
-        f"{tables.name_of(v)} {'evaluation' if k == 'eval' else 'training'}"
+        f"{tasks.name_of(v)} {'evaluation' if k == 'eval' else 'training'}"
         for v, k in scores.KINDS.items()
         if v in versions
     )
@@ -137,7 +137,7 @@ def main(argv: list[str]) -> int:
             raise UserError(f"'{argv[1]}' is not a flag: write --name=value.")
         f = flags.FLAGS
         out = Path(f.out).absolute()
-        return reproduce(f.versions, f.task, f.steps, f.seeds, f.workers, out)
+        return train_and_compare(f.versions, f.task, f.steps, f.seeds, f.workers, out)
     except UserError as error:
         print(f"reproductions.reproduce: {error}", file=sys.stderr)
         return launch.USER_ERROR
