@@ -14,7 +14,7 @@ VERSIONS = ["v1", "v2", "v3"]
 
 @pytest.fixture
 def train_and_compare(tmp_path, monkeypatch, capsys):
-    """Calls `reproduce.train_and_compare`; returns the exit code and what it printed."""
+    """Calls the function; returns the exit code and what it printed."""
     monkeypatch.setattr(
         reproduce, "evaluate", lambda cell, out: [float(cell.seed)] * 10
     )
