@@ -61,7 +61,7 @@ def render(sections: Sequence[Section], references: Sequence[Reference]) -> str:
         for version, name in section.versions.items():
             versions.setdefault(version, (name, section.colors[version]))
     return _template().render(
-        # Plain text, but neither entities nor tags: `<` and `&` stay as they are.
+        # Style and script are not HTML: escaping would change them.
         css=Markup((HERE / "page.css").read_text("utf-8")),
         js=Markup((HERE / "page.js").read_text("utf-8")),
         versions=dict(sorted(versions.items())),
@@ -87,7 +87,7 @@ def _section(section: Section) -> dict[str, Any]:
         "cells": _of_versions(section.cells, section),
         "totals": _of_versions(section.totals, section),
         "pairs": _records(section.pairs),
-        # SVG of our own making is not escaped.
+        # The SVG comes from plots.py, so it is safe and not escaped.
         "curves": {task: Markup(svg) for task, svg in section.curves.items()},
         "profile": Markup(section.profile),
         "notes": [*section.notes],
@@ -127,19 +127,20 @@ def _of_versions(table: pd.DataFrame, section: Section) -> list[dict[str, Any]]:
 
 def _reference(reference: Reference) -> dict[str, Any]:
     """What the template shows of a benchmark's published scores."""
-    rows = []
-    for task, scores in zip(reference.wide.index, _records(reference.wide)):
+    tasks: list[dict[str, Any]] = []
+    totals: list[dict[str, Any]] = []
+    for task, scores in zip(map(str, reference.wide.index), _records(reference.wide)):
         known = [value for value in scores.values() if value is not None]
-        best = max(known, default=None)
-        rows.append({"task": str(task), "scores": scores, "best": best})
+        row = {"task": task, "scores": scores, "best": max(known, default=None)}
+        (totals if task.startswith("task ") else tasks).append(row)
     means = reference.totals.pivot(index="method", columns="budget", values="mean")
     order = means.max(axis=1).sort_values(ascending=False).index
     means = means.loc[order]
     return {
         "title": reference.title,
         "methods": [*reference.wide.columns],
-        "tasks": [row for row in rows if not row["task"].startswith("task ")],
-        "totals": [row for row in rows if row["task"].startswith("task ")],
+        "tasks": tasks,
+        "totals": totals,
         "notes": reference.notes,
         "budgets": [_frames(budget) for budget in means.columns],
         "means": {m: [*row.values()] for m, row in zip(means.index, _records(means))},

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from dreamer_tf.training.schedules import Progress, make_schedule
 
 from dreamer_tf.configs import presets
+from dreamer_tf.training.schedules import Progress, make_schedule
 from reproductions import board
 from reproductions.cells import Cell, is_done
 

@@ -10,6 +10,8 @@ from tests.reproductions.grids import SCRIPT
 @pytest.mark.parametrize("version", tasks.VERSIONS)
 def test_updates_are_those_of_the_loop(version):
     """Counted for the plan as the training loop makes them."""
+    from dreamer_tf.envs.vector import Envs
+    from dreamer_tf.replay import make_replay
     from dreamer_tf.training.experience import (
         Components,
         Decision,
@@ -17,9 +19,6 @@ def test_updates_are_those_of_the_loop(version):
         experience,
     )
     from dreamer_tf.training.schedules import Progress, make_schedule
-
-    from dreamer_tf.envs.vector import Envs
-    from dreamer_tf.replay import make_replay
     from tests import fakes
 
     class Agent(fakes.FakeAgent):
