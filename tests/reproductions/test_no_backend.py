@@ -44,7 +44,7 @@ def run(*arguments):
         ("reproduce --help", "--steps: "),
         ("collect --help", "--out: "),
         ("random_policy --help", "--episodes: "),
-        ("report --help", "--published_only: "),
+        ("report --help", "--[no]published_only: "),
         ("report --published_only --out=OUT", "Page: OUT/report.html"),
         ("report --resamples=100 --out=OUT", "Page: OUT/report.html"),  # with footnotes
     ],

@@ -109,7 +109,7 @@ def test_summary_counts_seeds():
     table = scores.budget_scores(points(flat(10, 100_000, 3)), 100_000)
     row = scores.summary(table, scores.CELL).iloc[0]
     assert (row["mean"], row["std"], row["n"]) == (12, 2, 3)
-    assert row["low"] == pytest.approx(12 - 4.3027 * 2 / np.sqrt(3))
+    assert row["low"] == pytest.approx(12 - 4.302653 * 2 / np.sqrt(3))
 
 
 # --- Reading ----------------------------------------------------------------
