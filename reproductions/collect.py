@@ -96,12 +96,12 @@ def read(logdir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def describe(logdir: Path, config: dict) -> dict:
     """How a run was made: command, commit, versions, machine, time."""
     start = config["starts"][-1]
-    last = last_row(logdir / "metrics.jsonl")
+    row = last_row(logdir / "metrics.jsonl")
     command = [a for a in start["command"] if not a.startswith("--logdir=")]
     return {
         "command": " ".join(["python", *command]),
-        "frames": last["frames"],
-        "updates": last["updates"],
+        "frames": row["frames"],
+        "updates": row["updates"],
         "changed": protocols.changes(config),
         "hours": round(hours(logdir / "metrics.jsonl"), 3),
         **{k: start[k] for k in ("commit", "time", "backend", "python", "machine")},

@@ -49,7 +49,7 @@ def driver(out, *more):
     code = (
         "from pathlib import Path\n"
         "from tests.reproductions import grids\n"
-        f"test_launch.run(Path({str(out)!r}), more={list(more)!r}, workers=2)"
+        f"grids.run(Path({str(out)!r}), more={list(more)!r}, workers=2)"
     )
     return [sys.executable, "-c", code]
 
