@@ -60,7 +60,7 @@ def render(sections: Sequence[Section], references: Sequence[Reference]) -> str:
     for section in sections:
         for version, name in section.versions.items():
             versions.setdefault(version, (name, section.colors[version]))
-    return _template().render(
+    text = _template().render(
         # Style and script are not HTML: escaping would change them.
         css=Markup((HERE / "page.css").read_text("utf-8")),
         js=Markup((HERE / "page.js").read_text("utf-8")),
@@ -70,6 +70,7 @@ def render(sections: Sequence[Section], references: Sequence[Reference]) -> str:
         not_run=NOT_RUN,
         some_not_run=any((s.cells.verdict == NOT_RUN).any() for s in sections),
     )
+    return text.lstrip() + "\n"  # the template's macros leave empty lines at the start
 
 
 # --- Data for the template --------------------------------------------------
