@@ -40,7 +40,7 @@ env-gpu-jax: .venv-jax/.complete-gpu
 
 # Trains all versions for a few minutes and compares with the published scores.
 reproduce: env
-	.venv/bin/python -m reproductions.lite
+	.venv/bin/python -m reproductions.reproduce
 
 # Speed and memory of every workload, in results/bench.
 bench: env

@@ -1,6 +1,8 @@
 """The papers' benchmarks: what is run, and what came out.
 
-`tasks` and `protocols` say what is run, `scores` reads results from files and
-scores them by the published rule, `stats` holds the statistics, `tables` sets our
-runs beside the published ones, and `report` writes tables, plots and one page.
+What is run: `tasks`, `protocols`. Running it: `dmc_proprio`, `dmc_vision` and
+`reproduce` are commands; `grid` is what the first two do, with `cells`, `launch`,
+`cluster`, `board` and `plan`. What came out: `collect` gathers finished runs, `scores`
+reads and scores them by the published rule, `stats`, `tables` and `verdicts` compare
+them with the published scores, and `report` writes tables, `plots` and one `page`.
 """

@@ -1,8 +1,8 @@
 """Cells as tasks of Ray, on one machine or several: `--launcher=ray`.
 
-Every machine needs this repository and its Python at the same path, and --out on
-storage that all of them see: a cell whose machine is lost goes on elsewhere from its
-last checkpoint.
+Every machine needs this repository and its Python at the same path, and --out must be
+on storage that all of them share: a cell whose machine is lost is continued on another
+one from its last checkpoint.
 """
 
 import os
@@ -12,19 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from dreamer_tf.errors import UserError
-from reproductions import grid
+from reproductions import launch
+from reproductions.cells import ROOT
 
-PASSED_ON = ("KERAS_BACKEND", "MUJOCO_GL")  # workers do not see the driver's variables
+# Environment variables that cells get as they are set here: Ray does not pass them on.
+PASSED_ON = ("KERAS_BACKEND", "MUJOCO_GL")
 
 
 class Cluster:
-    """See `grid.Launcher`.
+    """A `launch.Launcher` whose cells are tasks of Ray.
 
     Args:
-      address: of the cluster; empty starts one on this machine.
-      cpus, gpus: that a cell takes, fractions too.
-      retries: starts after the loss of a machine, per start of a cell.
-      workers: cells at a time; None for as many as there is room for.
+      address: HOST:PORT of the cluster, or "auto"; empty: start one on this machine.
+      cpus, gpus: what a cell takes; fractions are allowed.
+      retries: how often Ray repeats a start of a cell whose machine is lost.
+      workers: most cells at a time; None: as many as there is room for.
 
     Raises:
       UserError: Ray is missing, there is no cluster at the address, or no machine of
@@ -43,10 +45,10 @@ class Cluster:
             ) from None
         self._ray, self._workers = ray, workers
         self._needs = {"CPU": cpus, "GPU": gpus}
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "WARNING"}
+        silent: dict[str, Any] = {"log_to_driver": False, "logging_level": "WARNING"}
         try:
             _knock(address)
-            ray.init(address or "local", **quiet)
+            ray.init(address or "local", **silent)
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"--ray_address={address} is no cluster that answers "
@@ -57,15 +59,15 @@ class Cluster:
                 f"--cpus={cpus:g} and --gpus={gpus:g} are more than any machine of the "
                 "cluster has."
             )
-        self._environment = grid.environment(max(1, int(cpus)))
+        self._environment = launch.environment(max(1, int(cpus)))
         self._environment |= {k: os.environ[k] for k in PASSED_ON if k in os.environ}
         self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=retries)(
-            _runner(str(grid.ROOT))
+            _runner(str(ROOT))
         )
         self._logs: dict[Any, Path] = {}
 
     def slots(self) -> int:
-        """Room on the machines that are alive, each by itself."""
+        """Cells for which the machines have room; one cell runs on one machine."""
         room = 0
         for node in self._ray.nodes():
             if node["Alive"]:
@@ -92,20 +94,24 @@ class Cluster:
     def stop(self, jobs: Iterable[Any]) -> None:
         jobs = list(jobs)
         for job in jobs:
-            self._ray.cancel(job, force=True)  # a run dies with its worker
+            self._ray.cancel(job, force=True)  # the run's process dies with its worker
         if jobs:
             self._ray.wait(jobs, num_returns=len(jobs), timeout=10)
 
 
 def _knock(address: str) -> None:
-    """OSError if nobody listens at HOST:PORT, which Ray takes minutes to find out."""
+    """OSError if nobody listens at HOST:PORT; Ray itself needs minutes to notice."""
     host, _, port = address.partition(":")
     if port.isdecimal():
         socket.create_connection((host, int(port)), 10).close()
 
 
 def _runner(root: str):
-    """What a worker does. A nested function travels as code, not by its name."""
+    """The function that a worker calls.
+
+    Ray sends nested functions as code, so that a worker can call this one before it
+    knows where the repository is (at `root`).
+    """
 
     def cell(command: list[str], log: str, environment: dict[str, str]) -> int:
         import sys
@@ -113,8 +119,8 @@ def _runner(root: str):
 
         if root not in sys.path:
             sys.path.insert(0, root)
-        from reproductions import grid
+        from reproductions import launch
 
-        return grid.start(command, Path(log), environment).wait()
+        return launch.start(command, Path(log), environment).wait()
 
     return cell

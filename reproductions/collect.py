@@ -1,11 +1,11 @@
-"""Carries finished runs into `results/runs`, where reports and readers find them.
+"""Copies the results of finished runs into `results/runs`, which `report` reads.
 
     python -m reproductions.collect --out=results/runs LOGDIR [LOGDIR ...]
 
-Of a folder that is no run itself, all runs below it are taken. One CSV per task,
+A LOGDIR may also be a folder with runs below it. Written are one CSV per task,
 `<protocol>/<version>/<benchmark>/<task>.csv`, with a row per episode and the run's seed
-in the column `seed`, and a manifest.json that says how each run was made. Runs of the
-same seed replace older ones; other rows stay.
+in the column `seed`, and a manifest.json that says how each run was made. A run
+replaces the rows of its own task and seed; other rows stay.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 from absl import app, flags
 
-from dreamer_tf.configs import fields as configs
+from dreamer_tf.configs import fields
 from dreamer_tf.errors import UserError, reason
 from dreamer_tf.files import write_atomic
 from reproductions import protocols, scores, tasks
@@ -27,11 +27,12 @@ def collect(logdirs: Iterable[str | Path], out: str | Path) -> list[Path]:
     """Adds the runs to the results; returns the score files written.
 
     Raises:
-      UserError: a directory that holds no run, none that has ended or a damaged one,
-        or results that cannot be read or written.
+      UserError: a directory holds no run, an unfinished or a damaged one, or the
+        results cannot be read or written.
     """
     written = []
-    # All are read first: one that cannot be leaves the results as they are.
+    # All runs are read before anything is written: one that cannot be read leaves the
+    # results as they are.
     runs = [(path, *read(path)) for path in scores.find_runs(logdirs)]
     for logdir, run, made in runs:
         rows = pd.read_csv(logdir / "scores.csv").assign(seed=run["seed"])
@@ -40,7 +41,7 @@ def collect(logdirs: Iterable[str | Path], out: str | Path) -> list[Path]:
         folder = Path(out).joinpath(*places)
         file, manifest = folder / f"{task}.csv", folder / "manifest.json"
         if file.exists():
-            scores.read_csv(file)  # refuses what it could only make worse
+            scores.read_csv(file)  # raises if it is damaged
             old = pd.read_csv(file)
             rows = pd.concat([old[old.seed != run["seed"]], rows])
         rows = rows.sort_values(["seed", "kind", "frames", "env", "episode"])
@@ -62,10 +63,10 @@ def collect(logdirs: Iterable[str | Path], out: str | Path) -> list[Path]:
 
 
 def read(logdir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of a run that has ended, and how it was made.
+    """The settings of a finished run, and how it was made.
 
     Raises:
-      UserError: it has not ended, or its files are not what reports could read.
+      UserError: it is not finished, or reports could not read its files.
     """
     scores.read_logdirs([logdir])
     where = logdir / "config.json"
@@ -95,12 +96,12 @@ def read(logdir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def describe(logdir: Path, config: dict) -> dict:
     """How a run was made: command, commit, versions, machine, time."""
     start = config["starts"][-1]
-    last = last_row(logdir / "metrics.jsonl")
+    row = last_row(logdir / "metrics.jsonl")
     command = [a for a in start["command"] if not a.startswith("--logdir=")]
     return {
         "command": " ".join(["python", *command]),
-        "frames": last["frames"],
-        "updates": last["updates"],
+        "frames": row["frames"],
+        "updates": row["updates"],
         "changed": protocols.changes(config),
         "hours": round(hours(logdir / "metrics.jsonl"), 3),
         **{k: start[k] for k in ("commit", "time", "backend", "python", "machine")},
@@ -109,7 +110,7 @@ def describe(logdir: Path, config: dict) -> dict:
 
 
 def hours(metrics: Path) -> float:
-    """Time a run took, from the speeds it has logged."""
+    """Hours that a run took, from the speeds it has logged."""
     total, before = 0.0, 0
     for line in metrics.read_text().splitlines():
         row = json.loads(line)
@@ -121,7 +122,7 @@ def hours(metrics: Path) -> float:
 
 
 def last_row(metrics: Path) -> dict:
-    """The last row of metrics.jsonl that tells of training; {} if there is none."""
+    """The last row of metrics.jsonl with training metrics; {} if there is none."""
     try:
         rows = [json.loads(line) for line in metrics.read_text().splitlines()]
     except (OSError, ValueError) as error:
@@ -142,4 +143,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("out", "results/runs", "folder of the results")
-    app.run(main, flags_parser=configs.parser("reproductions.collect"))
+    app.run(main, flags_parser=fields.parser("reproductions.collect"))

@@ -2,9 +2,9 @@
 
     python -m reproductions.dmc_vision --versions=v1,v2,v3 --seeds=5 --workers=2
 
-Each run is a directory below --out (default logs/dmc_vision); the same command goes
-on with what is not finished, and ends with the report of what is. --dry_run lists
-runs, updates, hours and the memory of replay first.
+Each run is a directory below --out (default logs/dmc_vision). The same command
+continues what is not finished. At the end it writes the report of the finished runs.
+--dry_run only lists runs, updates, hours and the memory of replay.
 
 Published at the end of the budget, mean and median over tasks, recomputed from the
 authors' score files:
@@ -13,16 +13,17 @@ authors' score files:
     V2 (paper)      2M frames     787   846
     V3 (arxiv_v2)   1M frames     786   861
 
-What one run takes on two cores of an Intel Xeon without a GPU, from the median time of
-three updates at full size (acting, about 5 ms per decision and the rendering, comes on
-top), and its memory, which is the process after these plus the full replay:
+What one run takes on two cores of an Intel Xeon without a GPU: its time is the number
+of updates times the median time of three updates at full size (acting takes about 5 ms
+per decision and the rendering more); its memory is that of the process after these
+updates plus the full replay:
 
     V1 (paper)      499,601 updates of 6.0 s    35 days    36 GB
     V2 (paper)      199,901 updates of 4.6 s    11 days    15 GB
     V3 (arxiv_v2)   249,481 updates of 7.4 s    21 days    18 GB
 
-V3 (nature, 200M parameters) has not been timed, and nothing on a GPU. No run was made
-to its end. Images need OpenGL (see the README).
+V3 (nature, 200M parameters) was not timed, and nothing was timed on a GPU. None of
+these runs was made to its end. Images need OpenGL (see the README).
 """
 
 import sys

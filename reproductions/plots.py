@@ -1,6 +1,7 @@
 """Learning curves and performance profiles, drawn with matplotlib.
 
-Lines of a version carry its name as SVG group id, so that the page can hide them.
+The SVG group ids of a version's lines begin with its name, so that the page can hide
+them.
 """
 
 import io
@@ -20,10 +21,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from reproductions import tasks
 
 INK, MUTED, GRID, EDGE = "#1b2430", "#66717f", "#e4e8ed", "#b7c0ca"
-# Colours that stay apart for colour-blind readers (Okabe and Ito).
+# Colours that colour-blind readers can tell apart (Okabe and Ito).
 COLORS = {"v1": "#009e73", "v2": "#d55e00", "v3": "#0072b2"}
 OTHERS = ("#cc79a7", "#7f6b00", "#56b4e9", "#444444")
-STYLE: Any = {  # (matplotlib types every key on its own)
+STYLE: Any = {  # Any: matplotlib has a type for every key
     "font.family": "sans-serif",
     "font.size": 8,
     "text.color": INK,
@@ -44,13 +45,13 @@ STYLE: Any = {  # (matplotlib types every key on its own)
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "legend.frameon": False,
-    "svg.fonttype": "none",  # text stays text: small, and in the page's font
-    "svg.hashsalt": "dreamer",  # the same data gives the same file
+    "svg.fonttype": "none",  # text, not outlines: smaller, and in the page's font
+    "svg.hashsalt": "dreamer",  # fixed, so that equal data give equal files
 }
 
 
 def color_of(version: str, versions: Sequence[str]) -> str:
-    """A version's colour; outside methods take the next free one."""
+    """A version's colour; methods of outside logs take `OTHERS` in turn."""
     others = [v for v in versions if v not in COLORS]
     if version in COLORS:
         return COLORS[version]
@@ -58,7 +59,10 @@ def color_of(version: str, versions: Sequence[str]) -> str:
 
 
 def page_color(version: str, versions: Sequence[str]) -> str:
-    """The same as a CSS value: page.css gives the three versions two shades."""
+    """The colour as a CSS value.
+
+    Those of the three versions are variables, as page.css has a light and a dark shade.
+    """
     color = color_of(version, versions)
     return f"var(--{version})" if version in COLORS else color
 
@@ -73,7 +77,7 @@ def frames_label(frames: float) -> str:
 def task_figure(
     task: str, curves: pd.DataFrame, published: pd.DataFrame, versions: Sequence[str]
 ) -> Figure:
-    """One task's learning curves, for the page.
+    """The learning curves of one task, for the page.
 
     Args:
       curves, published: columns version, task, frames, mean, std, n.
@@ -91,7 +95,7 @@ def grid_figure(
     versions: Sequence[str],
     title: str,
 ) -> Figure:
-    """All tasks side by side, five in a row, with one legend."""
+    """The learning curves of all tasks, five in a row, with one legend."""
     columns = min(5, len(names))
     rows = -(-len(names) // columns)
     with mpl.rc_context(STYLE):
@@ -216,7 +220,11 @@ def profile_figure(
 
 
 def to_svg(figure: Figure, label: str) -> str:
-    """An inline SVG that scales with its container; `label` is for screen readers."""
+    """The figure as an SVG element that scales with its container.
+
+    Args:
+      label: for screen readers.
+    """
     buffer = io.StringIO()
     with mpl.rc_context(STYLE):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -225,16 +233,16 @@ def to_svg(figure: Figure, label: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
     text = re.sub(r"<svg [^>]*?viewBox=\"([^\"]+)\"[^>]*>", rf'<svg viewBox="\1" '
                   rf'role="img" aria-label="{label}">', text, count=1)  # fmt: skip
-    # The page's own colours, so that the plots follow it into the dark.
+    # Variables of page.css instead of colours, so that they change in dark mode.
     names = {INK: "ink", MUTED: "muted", GRID: "grid", EDGE: "line"}
     names |= {color: version for version, color in COLORS.items()}
     for color, name in names.items():
         text = text.replace(color, f"var(--{name})")
-    # Nine decimals of a point are seven too many on a screen.
+    # Two decimals are enough on a screen and make the page much smaller.
     return re.sub(r"(\d+\.\d{2})\d+", r"\1", text)
 
 
 def save_png(figure: Figure, file) -> None:
-    """Writes the file; no software version in it, so equal data give equal bytes."""
+    """Writes the file, without matplotlib's version: equal data give equal bytes."""
     with mpl.rc_context(STYLE):
         figure.savefig(file, format="png", dpi=110, metadata={"Software": None})

@@ -1,21 +1,21 @@
-"""What exactly is run under which name: the protocols of the papers, and `lite`.
+"""The protocols: named ways to train and score, from the papers, and `lite`.
 
-The numbers behind a name are in `dreamer_tf/configs/presets.py`; here stands what a
-reader of a table has to know. Scores of different protocols never share a column.
+The settings of a protocol are in `dreamer_tf/configs/presets.py`; this module says what
+a reader of a table has to know of them. Scores of different protocols never share a
+column.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from dreamer_tf import quiet
-from dreamer_tf.configs import fields as configs
+from dreamer_tf.configs import fields, presets
 from dreamer_tf.configs.run import CHANGEABLE
 from dreamer_tf.errors import UserError
 from dreamer_tf.training import logdir
 
-# Settings that may differ from the protocol's: which run it is, and where, how long and
-# on what it is made.
+# Settings that do not belong to a protocol: which run it is, where it is written, how
+# long it is and on what hardware it runs.
 FREE = {"task", "seed", *CHANGEABLE} | {"replay_gb", "disk_gb"}
 FREE |= {"jit", "precision"}
 
@@ -29,8 +29,8 @@ class Protocol:
     scored: str  # which episodes count
 
     def footnote(self, version: str, benchmark: str = "dmc_proprio") -> str:
-        """One paragraph for under a table, with the numbers of the presets."""
-        run, agent = _presets().load(version, benchmark, self.name)
+        """One paragraph to stand under a table, with the settings of the presets."""
+        run, agent = presets.load(version, benchmark, self.name)
         return (
             f"Protocol '{self.name}' for Dreamer{version.upper()} ({self.source}): "
             f"action repeat {run.repeat}, {run.envs} environment(s), "
@@ -39,18 +39,16 @@ class Protocol:
         )
 
     def repeat(self, version: str, benchmark: str) -> int:
-        """Frames for which one action is held."""
-        return _presets().load(version, benchmark, self.name)[0].repeat
+        """Frames for which one action is repeated."""
+        return presets.load(version, benchmark, self.name)[0].repeat
 
 
 def changes(config: Mapping[str, Any]) -> str:
-    """The flags by which a run left its protocol, "" if it did not.
+    """The flags whose values differ from the run's protocol; "" if none do.
 
     Args:
-      config: config.json of the run; settings that it does not name count as the
-        protocol's.
+      config: config.json of the run. A setting that is not in it counts as equal.
     """
-    presets = _presets()
     run, agent = config.get("run", config), config.get("agent", {})
     version, name = str(run["version"]), str(run["protocol"])
     if name not in presets.PROTOCOLS[version]:
@@ -59,17 +57,10 @@ def changes(config: Mapping[str, Any]) -> str:
     found = []
     for preset, values in zip(usual, (run, agent)):
         made = dict(logdir.flat(values))
-        for field, value in logdir.flat(configs.to_dict(preset)):
+        for field, value in logdir.flat(fields.to_dict(preset)):
             if field not in FREE and made.get(field, value) != value:
                 found.append(f"--{field}={logdir.shown(made[field])}")
     return " ".join(found)
-
-
-def _presets() -> Any:
-    """Needs a backend; the rest of the reports does not."""
-    with quiet.loading():
-        from dreamer_tf.configs import presets
-    return presets
 
 
 def _training(version: str, agent) -> str:

@@ -1,9 +1,9 @@
-"""Scores of uniformly random actions, the zero of every table.
+"""Scores of uniformly random actions, the lower reference of every table.
 
     python -m reproductions.random_policy [--episodes=100] [--workers=2]
 
-Writes results/published/random.csv: the DeepMind Control tasks at the action repeats of
-the protocols, on which such a policy's score depends, as it decides less often.
+Writes results/published/random.csv: every DeepMind Control task at every action repeat
+of the protocols, because the score of a random policy depends on the action repeat.
 """
 
 import functools
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from absl import app, flags
 
-from dreamer_tf.configs import fields as configs
+from dreamer_tf.configs import fields
 from dreamer_tf.envs import make_env
 from dreamer_tf.files import write_atomic
 from reproductions import scores, tasks
@@ -51,6 +51,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    configs.define_number("episodes", 100, "per task and action repeat", 1)
-    configs.define_number("workers", 2, "processes", 1)
-    app.run(main, flags_parser=configs.parser("reproductions.random_policy"))
+    fields.define_number("episodes", 100, "per task and action repeat", 1)
+    fields.define_number("workers", 2, "processes", 1)
+    app.run(main, flags_parser=fields.parser("reproductions.random_policy"))

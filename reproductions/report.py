@@ -5,11 +5,10 @@
     python -m reproductions.report --outside=dmc_vision-mine.json.gz --out=/tmp/report
     python -m reproductions.report --published_only --out=/tmp/report
 
-Reads runs (and outside logs, see `scores.read_outside`), scores them by the
-published rule, and writes tables (CSV, Markdown, LaTeX), plots and one HTML page
-that needs nothing but itself.  Protocols never share a table.  Scores, tables
-and plots need no backend; only the protocols' footnotes look the settings up.
-Takes less than a minute for a few hundred runs.
+Reads runs (and outside logs, see `outside.py`), scores them by the published
+rule, and writes tables (CSV, Markdown, LaTeX), plots and one HTML page that needs no
+other file. Protocols never share a table. No deep-learning framework is loaded. Takes
+less than a minute for a few hundred runs.
 """
 
 import sys
@@ -21,10 +20,10 @@ import numpy as np
 import pandas as pd
 from absl import app, flags
 
-from dreamer_tf.configs import fields as configs
+from dreamer_tf.configs import fields
 from dreamer_tf.errors import UserError, reason
-from reproductions import page, plots, scores, stats, tables, tasks
-from reproductions.tables import summary_table as summary_table
+from reproductions import outside, page, plots, scores, stats, tables, tasks, verdicts
+from reproductions.protocols import PROTOCOLS
 
 MISSING = "–"  # noqa: RUF001 (an en dash, as in printed tables)
 
@@ -34,7 +33,7 @@ MISSING = "–"  # noqa: RUF001 (an en dash, as in printed tables)
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A cell or aggregate table as the strings of the printed tables."""
-    columns = {"Version": table.version.map(tables.name_of)}
+    columns = {"Version": table.version.map(tasks.name_of)}
     if "task" in table:
         columns = {"Task": table.task.str.replace("_", " "), **columns}
         spread = zip(table["mean"], table["std"])
@@ -66,7 +65,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def signed(value: float) -> str:
-    """+9, -4, 0."""
+    """A difference as +9, -4 or 0."""
     return f"{value:+.0f}" if round(value) else "0"
 
 
@@ -81,7 +80,7 @@ def _intervals(low: Iterable[float], high: Iterable[float]) -> list[str]:
 
 
 def markdown(table: pd.DataFrame, title: str, notes: Sequence[str] = ()) -> str:
-    """A heading, the table, and its footnotes."""
+    """A heading, the table, and its footnotes, as Markdown."""
     right = {"Score", "Seeds", "Difference", "Tasks", "Printed", "P(x > y)"}
     align = ["right" if c in right else "left" for c in table.columns]
     text = table.to_markdown(index=False, colalign=align, disable_numparse=True)
@@ -89,7 +88,7 @@ def markdown(table: pd.DataFrame, title: str, notes: Sequence[str] = ()) -> str:
 
 
 def latex(table: pd.DataFrame, title: str, notes: Sequence[str] = ()) -> str:
-    """A booktabs table with its footnotes beneath, for \\input."""
+    """A booktabs table with its footnotes below it, to be included by \\input."""
     text = table.to_latex(
         index=False, escape=True, caption=_tex(title), position="t", longtable=False
     )
@@ -116,7 +115,14 @@ def write(
     resamples: int = stats.RESAMPLES,
     seed: int = 0,
 ) -> Path:
-    """Writes tables, plots and report.html below `out`; returns the page's path."""
+    """Writes tables, plots and report.html below `out`; returns the page's path.
+
+    Args:
+      resamples, seed: of the bootstrap.
+
+    Raises:
+      UserError: `out` cannot be written.
+    """
     out = Path(out)
     try:
         (out / "tables").mkdir(parents=True, exist_ok=True)
@@ -142,8 +148,8 @@ def write(
                 table.insert(0, "budget", budget)
         _save(out, name, texts, (*group.notes, *group.rules))
         every = pd.concat(cells), pd.concat(totals), pd.concat(pairs)
-        for part, table in zip(("tasks", "aggregates", "improvement"), every):
-            _save_csv(table, out / "tables" / f"{name}_{part}.csv")
+        for kind, table in zip(("tasks", "aggregates", "improvement"), every):
+            _save_csv(table, out / "tables" / f"{name}_{kind}.csv")
         sections.append(_section(group, *every, out, resamples, seed))
     references = [_reference(b, out) for b in tasks.BENCHMARKS]
     path = out / "report.html"
@@ -154,10 +160,10 @@ def write(
 def _save(
     out: Path, stem: str, titled: Sequence[tuple[str, pd.DataFrame]], notes: Sequence
 ) -> None:
-    """One Markdown and one LaTeX file; every table in them has all its footnotes."""
+    """Writes titled tables as one Markdown and one LaTeX file, footnotes under each."""
     for suffix, text in (("md", markdown), ("tex", latex)):
-        parts = [text(table, title, notes) for title, table in titled]
-        (out / "tables" / f"{stem}.{suffix}").write_text("\n".join(parts), "utf-8")
+        written = [text(table, title, notes) for title, table in titled]
+        (out / "tables" / f"{stem}.{suffix}").write_text("\n".join(written), "utf-8")
 
 
 def _save_csv(table: pd.DataFrame, file: Path, index: bool = False) -> None:
@@ -173,7 +179,7 @@ def _section(
     resamples: int,
     seed: int,
 ) -> page.Section:
-    """Plots of a group, saved and inlined, with its tables."""
+    """A group for the page; its plots are also saved as PNG files."""
     band, widths = tables.published_curve(group)
     curves = tables.curve_table(group.points, widths)
     figure = plots.grid_figure(group.tasks, curves, band, group.versions, group.title)
@@ -193,7 +199,7 @@ def _section(
         key=group.key,
         title=group.title,
         protocol=group.protocol,
-        versions={v: tables.name_of(v) for v in group.versions},
+        versions={v: tasks.name_of(v) for v in group.versions},
         colors={v: plots.page_color(v, group.versions) for v in group.versions},
         budgets={b: plots.frames_label(b) for b in group.budgets},
         cells=cells,
@@ -203,12 +209,12 @@ def _section(
         profile=profile,
         notes=group.notes,
         rules=group.rules,
-        manifests={tables.name_of(v): m for v, m in group.manifests.items()},
+        manifests={tasks.name_of(v): m for v, m in group.manifests.items()},
     )
 
 
 def _profile(group: tables.Group, budget: int, resamples: int, seed: int):
-    """Performance profiles of ours and of the published runs on the same tasks."""
+    """Performance profiles of our runs and of the published ones on the same tasks."""
     thresholds = np.linspace(0, 1000, 101)
     ours, theirs = (
         tables.at_budget(group.scores, budget),
@@ -219,7 +225,7 @@ def _profile(group: tables.Group, budget: int, resamples: int, seed: int):
         a, b = tables.sets_of(ours, version), tables.sets_of(theirs, version)
         names = [t for t in a if t in b] or list(a)
         pairs = [(False, [a[t] for t in names])]
-        if tables.comparable(group.protocol, version):
+        if verdicts.comparable(group.protocol, version):
             pairs.append((True, [b[t] for t in names if t in b]))
         for published, runs in pairs:
             if runs:
@@ -227,7 +233,7 @@ def _profile(group: tables.Group, budget: int, resamples: int, seed: int):
                 low, high = stats.bootstrap(
                     lambda r: stats.performance_profile(r, thresholds),
                     runs,
-                    resamples=min(resamples, 500),  # a drawn band needs no more
+                    resamples=min(resamples, 500),  # enough for a band in a plot
                     seed=seed,
                 )
                 lines.append((version, published, share, low, high))
@@ -235,7 +241,7 @@ def _profile(group: tables.Group, budget: int, resamples: int, seed: int):
 
 
 def _reference(benchmark: str, out: Path) -> page.Reference:
-    """The published tables at the papers' budget, saved and for the page."""
+    """The published table at the papers' budget for the page; it is also saved."""
     budget = tasks.BENCHMARKS[benchmark].frames["arxiv_v2"]["v3"]
     title = tasks.BENCHMARKS[benchmark].title
     wide, totals = (
@@ -263,8 +269,10 @@ def _reference(benchmark: str, out: Path) -> page.Reference:
 
 
 def define_flags() -> None:
-    """Called by this file as a script only: other scripts have flags of the same
-    names."""
+    """Defines the script's flags.
+
+    Not done at import, because other scripts have flags of the same names.
+    """
     flags.DEFINE_string("runs", None, "Results folder; default: results/runs.")
     flags.DEFINE_multi_string("logdirs", [], "Run directories, or folders of them.")
     flags.DEFINE_multi_string("outside", [], "Logs of other code, or folders of them.")
@@ -275,15 +283,23 @@ def define_flags() -> None:
     flags.DEFINE_list("tasks", [], "Tasks to show; default: all of the benchmark.")
     flags.DEFINE_list("budgets", [], "Frames at which to score; default: as published.")
     flags.DEFINE_string("out", "results", "Folder for tables, plots and report.html.")
-    configs.define_number("seed", 0, "Seed of the bootstrap.", 0)
-    configs.define_number("resamples", stats.RESAMPLES, "Bootstrap resamples.", 100)
+    fields.define_number("seed", 0, "Seed of the bootstrap.", 0)
+    fields.define_number("resamples", stats.RESAMPLES, "Bootstrap resamples.", 100)
 
 
-def report(options: Any, protocols: Mapping[str, Any] | None = None) -> str:
-    """Does what the flags say; returns the text to print."""
+def report(options: Any, protocols: Mapping[str, Any] = PROTOCOLS) -> str:
+    """Reads, scores and writes what the flags name; returns the text to print.
+
+    Args:
+      options: an object with the flags of `define_flags` as attributes.
+      protocols: name -> object with `footnote(version, benchmark) -> str`.
+
+    Raises:
+      UserError: a flag or a file is wrong.
+    """
     groups: list[tables.Group] = []
     if not options.published_only:
-        parts: list[pd.DataFrame] = []
+        read: list[pd.DataFrame] = []
         manifests: dict[tuple, dict] = {}
         for version in options.versions:
             if not options.outside:
@@ -293,17 +309,17 @@ def report(options: Any, protocols: Mapping[str, Any] | None = None) -> str:
             runs = "results/runs"
         if runs:
             points, manifests = scores.read_runs(runs)
-            parts.append(points)
+            read.append(points)
         if options.logdirs:
-            parts.append(scores.read_logdirs(options.logdirs))
+            read.append(scores.read_logdirs(options.logdirs))
         benchmark = options.outside_benchmark
         if benchmark:
             tasks.check_benchmark(benchmark, "--outside_benchmark")
         for path in options.outside:
-            parts.append(scores.read_outside(path, benchmark, options.outside_method))
+            read.append(outside.read_outside(path, benchmark, options.outside_method))
         groups = tables.make_groups(
-            scores.combine(parts),
-            tables.suite_protocols() if protocols is None else protocols,
+            scores.combine(read),
+            protocols,
             options.versions,
             [tasks.check_task(t, "--tasks") for t in options.tasks],
             [_frames(b) for b in options.budgets],
@@ -318,7 +334,7 @@ def publish(
     resamples: int = stats.RESAMPLES,
     seed: int = 0,
 ) -> str:
-    """Writes the report; returns the aggregates and the page's path to print."""
+    """Writes the report; returns the text to print: aggregates and the page's path."""
     path = write(groups, out, resamples, seed)
     lines = []
     for group in groups:
@@ -359,4 +375,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main, flags_parser=configs.parser("report"))
+    app.run(main, flags_parser=fields.parser("report"))

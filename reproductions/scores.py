@@ -1,19 +1,17 @@
-"""Scores from files: our runs, other people's logs, the published data.
+"""Scores from files: our runs and the published data.
 
-Everything that is read becomes one table of *points*, one row per episode (or
-per point of an outside log):
+Everything that is read becomes one table of *points*, one row per episode (or per point
+of an outside log, see `outside`):
 
     benchmark, protocol, version, task, seed, frames, score, kind, changed
 
-`frames` is the environment frame at which the episode ended, action repeat
-included; `changed` holds the flags by which the run left its protocol, "" as a
-rule.  `budget_scores` then applies the rule by which the papers' tables
-were made.
+`frames` is the environment frame at which the episode ended, action repeat included;
+`changed` holds the flags whose values differ from the run's protocol, usually "".
+`budget_scores` then applies the rule by which the papers' tables were made.
 """
 
 import gzip
 import json
-import re
 import warnings
 import zlib
 from collections.abc import Iterable, Sequence
@@ -32,23 +30,25 @@ CELL = ["benchmark", "protocol", "version", "task"]
 POINTS = [*CELL, "seed", "frames", "score", "kind", "changed"]
 OUTSIDE = "outside"  # the protocol of logs that this suite did not write
 
-# The authors' name of each version; outside logs already carry such a name.
+# version -> its name in published score files; outside logs use such names already.
 METHODS = {"v1": "dreamerv1", "v2": "dreamerv2", "v3": "dreamerv3"}
-# Which episodes the published scores of a version are made of: V1 evaluated,
-# V2 and V3 report the returns of training episodes.
+# version -> the episodes of which its published scores are made: V1 evaluated, V2 and
+# V3 report the returns of training episodes.
 KINDS = {"v1": "eval", "v2": "train", "v3": "train"}
 
 # The rule of arXiv:2301.04104v2's tables 11 and 12, recovered from the score
 # files (it reproduces all their 190 entries): see results/published/SOURCES.md.
-WINDOW = 0.04  # of the budget, before the last point
-LATEST = 0.80  # of the budget, which the last point must have reached
-FINISHED = 0.90  # of the budget, which every counted run must have reached
-# The points of V1's score file lie 5K behind round numbers: 5K, 105K, 205K ...
+WINDOW = 0.04  # points count that are at most this share of the budget before the end
+LATEST = 0.80  # a task counts if a point of it has reached this share of the budget
+FINISHED = 0.90  # a run counts if it has reached this share of the budget
+# method -> factor on the budget: the points of V1's score file lie 5K frames above
+# round numbers (5K, 105K, 205K ...).
 SLACK = {"dreamerv1": 1.05}
-# What a point of their files is the mean of: the episodes of so many frames before it.
-# Ours become such points too, or a rising curve would be read later than theirs.
+# A point of these published files is the mean of all episodes within so many frames
+# before it. Our episodes are averaged likewise: single episodes near the end of a
+# rising curve would score higher than such means.
 BINS = {
-    ("dmc_vision", "paper", "v1"): (100_000, 5_000),  # width, first right edge
+    ("dmc_vision", "paper", "v1"): (100_000, 5_000),  # width, right edge of the first
     ("dmc_vision", "paper", "v2"): (30_000, 0),
 }
 
@@ -59,11 +59,11 @@ BINS = {
 def budget_scores(points: pd.DataFrame, budget: int) -> pd.DataFrame:
     """Score of every run at a budget, by the published rule.
 
-    E is the largest frame <= budget over the seeds of a task; a seed's score is
-    the mean of its points in [E - 4 % of the budget, E], or its last point if
-    that lies within the last 10 %.  Where published points are means (BINS), so are
-    these.  Tasks whose E is below 80 % of the budget,
-    and runs that ended before 90 % of it, have no score.
+    E is the largest frame <= budget over the seeds of a task. A seed's score is the
+    mean of its points in [E - 4 % of the budget, E], or, if there are none, its last
+    point if that lies within the last 10 %. Where published points are means (BINS),
+    points are averaged likewise first. Tasks whose E is below 80 % of the budget, and
+    runs that ended before 90 % of it, have no score.
 
     Returns: CELL columns, seed, budget, score, points (how many were averaged).
     """
@@ -91,15 +91,18 @@ def budget_scores(points: pd.DataFrame, budget: int) -> pd.DataFrame:
 
 
 def binned(points: pd.DataFrame, width: int, first: int) -> pd.DataFrame:
-    """Means over (x - width, x] per seed, for x at `first` and every `width` on."""
+    """Mean scores per seed over bins (x - width, x]; x is first, first + width, ..."""
     edges = np.ceil((points.frames - first) / width) * width + first
     means = points.groupby(["seed", edges.rename("frames")]).score.mean()
     return means.reset_index()
 
 
 def reported_kinds(points: pd.DataFrame) -> dict[tuple[str, str, str], str]:
-    """For each (benchmark, protocol, version): are training or evaluation
-    episodes scored?  The published kind where the runs have it, else the other."""
+    """Whether training or evaluation episodes are scored.
+
+    Returns: (benchmark, protocol, version) -> "train" or "eval": the kind that was
+      published, if the runs have it, else the other.
+    """
     kinds = {}
     for key, group in points.groupby(CELL[:3], sort=False):
         wanted = KINDS.get(str(key[2]), "train")
@@ -117,16 +120,17 @@ def reported_points(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def budgets_of(points: pd.DataFrame) -> list[int]:
-    """Budgets at which these points have scores.
+    """The budgets at which to score these points, in frames.
 
-    Runs shorter than the smallest published budget are scored at their own end.
+    These are the published ones that the runs have reached, or, if there are none, the
+    end of the runs.
     """
     near = [b for b in tasks.BUDGETS if FINISHED * b <= points.frames.max()]
     return [b for b in near if len(budget_scores(points, b))] or [own_budget(points)]
 
 
 def own_budget(points: pd.DataFrame) -> int:
-    """The last frame in two digits: 49,852 (the end of an episode) is 50,000."""
+    """The last frame, rounded to two digits: 49,852 (an episode's end) gives 50,000."""
     end = int(points.frames.max())
     unit = 10 ** max(0, len(str(end)) - 2)
     return max(1, round(end / unit) * unit)
@@ -147,14 +151,15 @@ def summary(scores: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def published_scores() -> pd.DataFrame:
-    """Score per method, benchmark, task, budget and seed, by the same rule."""
+    """Score per method, benchmark, task, budget and seed, by `budget_scores`' rule."""
     return pd.read_csv(PUBLISHED / "scores.csv")
 
 
 def published_curves(early: bool = False) -> pd.DataFrame:
     """Mean, std (population) and n over seeds per bin; `frames` is its right edge.
 
-    early: the Dreamers' first 300K frames in finer bins.
+    Args:
+      early: the Dreamers' first 300K frames in finer bins instead.
     """
     return pd.read_csv(PUBLISHED / ("early_curves.csv" if early else "curves.csv"))
 
@@ -162,9 +167,9 @@ def published_curves(early: bool = False) -> pd.DataFrame:
 def printed_scores(protocol: str) -> pd.DataFrame:
     """Numbers as printed: method, benchmark, budget, task, statistic, printed.
 
-    A task mean or median has an empty task.  Where two editions of a paper
-    print the same quantity, the later one counts; the Nature edition's runs are
-    those of the `nature` protocol only.
+    Means and medians over tasks have "" as task. If two editions of a paper print the
+    same quantity, the later one counts; the Nature edition's numbers belong to the
+    protocol `nature` only.
     """
     table = pd.read_csv(PUBLISHED / "printed.csv", keep_default_na=False)
     nature = table.paper.str.startswith("Nature")
@@ -174,7 +179,7 @@ def printed_scores(protocol: str) -> pd.DataFrame:
 
 
 def random_scores() -> pd.DataFrame:
-    """The uniform random policy: task, repeat, episodes, mean, std, min, max."""
+    """Of the uniform random policy: task, repeat, episodes, mean, std, min, max."""
     return pd.read_csv(PUBLISHED / "random.csv")
 
 
@@ -185,11 +190,13 @@ def read_runs(folder: str | Path) -> tuple[pd.DataFrame, dict[tuple, dict]]:
     """Reads `<protocol>/<version>/<task>.csv` with a manifest.json beside them.
 
     A version that was run on two benchmarks has one more folder level,
-    `<protocol>/<version>/<benchmark>/<task>.csv`.  The column seed is the run's
-    (in the score file of a run directory it is the episode's).
+    `<protocol>/<version>/<benchmark>/<task>.csv`. The column seed is the run's (in the
+    score file of a run directory it is the episode's).
 
     Returns: points, and the manifests by (benchmark, protocol, version).
-    Raises: UserError for anything missing, malformed or contradictory.
+
+    Raises:
+      UserError: anything is missing, malformed or contradictory.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -246,7 +253,11 @@ def read_runs(folder: str | Path) -> tuple[pd.DataFrame, dict[tuple, dict]]:
 
 
 def find_runs(folders: Iterable[str | Path]) -> list[Path]:
-    """The run directories among these folders and below them."""
+    """The run directories among these folders and below them.
+
+    Raises:
+      UserError: a folder holds none.
+    """
     found: list[Path] = []
     for folder in map(Path, folders):
         inside = sorted(p.parent for p in folder.glob("**/config.json"))
@@ -257,12 +268,16 @@ def find_runs(folders: Iterable[str | Path]) -> list[Path]:
 
 
 def read_logdirs(folders: Iterable[str | Path]) -> pd.DataFrame:
-    """Reads run directories (scores.csv, config.json), or folders that hold some."""
+    """Points of run directories (scores.csv, config.json) or of folders with some.
+
+    Raises:
+      UserError: a file is missing or malformed, or the protocols differ.
+    """
     frames = []
     for logdir in find_runs(folders):
         where = str(logdir / "config.json")
         whole = read_json(logdir / "config.json")
-        config = whole.get("run", whole)  # run settings may have their own group
+        config = whole.get("run", whole)  # also accepted: settings without groups
         if not isinstance(config, dict):
             raise UserError(f"{where} must hold an object as 'run', not {config!r}.")
         missing = [k for k in [*CELL, "seed"] if k not in config]
@@ -294,11 +309,14 @@ def read_logdirs(folders: Iterable[str | Path]) -> pd.DataFrame:
 def read_csv(file: str | Path) -> pd.DataFrame:
     """Frames, score, seed and kind of the episodes in a score file that count.
 
-    Left out: episodes of the random policy, and evaluations by hand
-    (`run.py evaluate`), which are no part of any protocol.
+    Left out are episodes of the random policy, and evaluations made by hand
+    (`run.py evaluate`), which belong to no protocol.
+
+    Raises:
+      UserError: the file is missing or malformed.
     """
-    table = _table(Path(file), COLUMNS)
-    _numbers(table, Path(file), ["frames", "score", "seed"])
+    table = read_table(Path(file), COLUMNS)
+    make_numbers(table, Path(file), ["frames", "score", "seed"])
     unknown = sorted(set(table.kind) - {"train", "eval", "eval_cmd"}, key=str)
     if unknown:
         raise UserError(
@@ -310,7 +328,7 @@ def read_csv(file: str | Path) -> pd.DataFrame:
 
 
 def combine(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """One table of points; refuses two files for the same run."""
+    """One table of points; UserError if two of these have the same run."""
     frames = list(frames)
     keys = [f.drop_duplicates([*CELL, "seed"])[[*CELL, "seed"]] for f in frames]
     every = pd.concat(keys, ignore_index=True)
@@ -324,101 +342,15 @@ def combine(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)[POINTS]
 
 
-# --- Other people's logs ----------------------------------------------------
-
-
-def read_outside(
-    path: str | Path, benchmark: str = "", method: str = ""
-) -> pd.DataFrame:
-    """Reads a score file of the Dreamer authors or TD-MPC2, or a folder of them.
-
-    *.json, *.json.gz: a list of {task, method, seed, xs, ys}, xs in frames.
-    *.csv: columns step (frames), reward, seed; the task is the file's name.
-
-    Args:
-      benchmark: needed unless the file's name begins with one
-        (`dmc_vision-dreamerv3.json.gz`).
-      method: replaces the method in JSON files; of a CSV, its folder's name
-        unless given.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise UserError(f"The outside log {path} does not exist.")
-    files = [path]
-    if path.is_dir():
-        files = sorted(
-            p for p in path.glob("**/*") if re.search(r"\.(csv|json|json\.gz)$", p.name)
-        )
-    if not files:
-        raise UserError(f"{path} holds no outside logs (*.csv, *.json, *.json.gz).")
-    frames = [_read_outside_file(file, benchmark, method) for file in files]
-    return combine(frames)
-
-
-def _read_outside_file(file: Path, benchmark: str, method: str) -> pd.DataFrame:
-    prefix = next((b for b in tasks.BENCHMARKS if file.name.startswith(b)), "")
-    if not (benchmark or prefix):
-        raise UserError(
-            f"{file} does not say which benchmark it is of; give --outside_benchmark="
-            f"{' or '.join(tasks.BENCHMARKS)}."
-        )
-    if file.suffix == ".csv":
-        table = _table(file, ["step", "reward", "seed"])
-        _numbers(table, file, ["step", "reward", "seed"])
-        points = table.rename(columns={"step": "frames", "reward": "score"})
-        points["task"] = tasks.check_task(file.stem, str(file))
-        points["version"] = method or file.absolute().parent.name
-    else:
-        points = _author_points(file, method)
-    points["benchmark"] = benchmark or prefix
-    points["protocol"] = OUTSIDE
-    points["kind"], points["changed"] = "train", ""  # they do not tell of others
-    # Names become ids in the page.
-    points["version"] = points.version.str.replace(r"\W+", "_", regex=True)
-    # Evaluations before the first frame say nothing about learning.
-    return points.loc[points.frames > 0, POINTS]
-
-
-def _author_points(file: Path, method: str) -> pd.DataFrame:
-    runs = read_json(file, kind=list)
-    frames = []
-    for index, run in enumerate(runs):
-        where = f"Entry {index} of {file}"
-        fields = ("task", "method", "seed", "xs", "ys")
-        missing = [k for k in fields if not isinstance(run, dict) or run.get(k) is None]
-        if missing:
-            raise UserError(f"{where} lacks {missing[0]!r}; it needs {fields}.")
-        if not (isinstance(run["xs"], list) and isinstance(run["ys"], list)):
-            raise UserError(f"{where} must have lists as xs and ys.")
-        if len(run["xs"]) != len(run["ys"]):
-            raise UserError(f"{where} has {len(run['xs'])} xs but {len(run['ys'])} ys.")
-        try:
-            columns = {"frames": run["xs"], "score": run["ys"]}
-            points = pd.DataFrame(columns, dtype=np.float64).astype(np.float64)
-            seed = int(run["seed"])
-        except (TypeError, ValueError):
-            raise UserError(f"{where} has entries that are not numbers.") from None
-        if np.isinf(points.to_numpy()).any():
-            raise UserError(f"{where} has entries that are infinite.")
-        points["seed"] = seed
-        points["task"] = tasks.check_task(str(run["task"]), where)
-        points["version"] = method or str(run["method"])
-        # A few published runs have NaN where nothing was logged.
-        frames.append(points.dropna(subset=["frames", "score"]))
-    if not frames:
-        raise UserError(f"{file} holds no runs.")
-    key = ["version", "task", "seed"]
-    twice = pd.concat([f[key].head(1) for f in frames]).duplicated()
-    if twice.any():
-        raise UserError(f"Entry {int(twice.argmax())} of {file} repeats a run.")
-    return pd.concat(frames, ignore_index=True)
-
-
 # --- Files ------------------------------------------------------------------
 
 
 def read_json(file: Path, kind: type = dict) -> Any:
-    """A JSON or JSON.gz file whose top level is a dict or list."""
+    """Reads a JSON or JSON.gz file whose top level is a dict (or a list).
+
+    Raises:
+      UserError: it is missing or malformed, or its top level is something else.
+    """
     opened = gzip.open if file.suffix == ".gz" else open
     try:
         with opened(file, "rt", encoding="utf-8") as f:
@@ -433,10 +365,11 @@ def read_json(file: Path, kind: type = dict) -> Any:
     return data
 
 
-def _table(file: Path, columns: list[str]) -> pd.DataFrame:
+def read_table(file: Path, columns: list[str]) -> pd.DataFrame:
+    """These columns of a CSV file; UserError if it is missing or malformed."""
     try:
         with warnings.catch_warnings():
-            # Of a first row that is too long: pandas would cut it.
+            # pandas cuts a first row that is too long, and only warns.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             table = pd.read_csv(file, index_col=False)
     except FileNotFoundError:
@@ -451,8 +384,12 @@ def _table(file: Path, columns: list[str]) -> pd.DataFrame:
     return table[columns].copy()
 
 
-def _numbers(table: pd.DataFrame, file: Path, columns: list[str]) -> None:
-    """Makes columns numeric in place; line numbers in errors count the header."""
+def make_numbers(table: pd.DataFrame, file: Path, columns: list[str]) -> None:
+    """Makes columns numeric in place.
+
+    Raises:
+      UserError: names the line (the header is line 1) of the first wrong value.
+    """
     for column in columns:
         values = pd.to_numeric(table[column], errors="coerce")
         numbers, wanted = values.to_numpy(np.float64), "a finite number"

@@ -1,31 +1,23 @@
-"""Statistics over tasks and seeds, in numpy.
+"""Statistics over tasks and seeds.
 
-A *score set* is a sequence with one array per task, `[..., seeds]`; tasks may
-have different numbers of seeds.  Leading axes are batches (of bootstrap
-resamples), so every statistic is one vectorised expression for both.
+Runs are given as a sequence with one array per task, `[..., seeds]`; tasks may have
+different numbers of seeds. Leading axes hold the resamples of a bootstrap, so that one
+vectorised expression serves for the runs and for their resamples.
 
 The aggregates and the stratified bootstrap follow Agarwal et al. 2021, "Deep
-Reinforcement Learning at the Edge of the Statistical Precipice"; the tests
-compare them with recorded values of its reference library.
+Reinforcement Learning at the Edge of the Statistical Precipice"; the tests compare them
+with recorded values of its reference library.
 """
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy import special
 
 RESAMPLES = 2000
 TOP = 1000.0  # the highest return of a DMC episode: 1000 frames of reward <= 1
 
 Runs = Sequence[np.ndarray]
-
-# 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom.
-# fmt: off
-T_QUANTILES = (
-    12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
-    2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,
-    2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423,
-)
-# fmt: on
 
 
 def mean(runs: Runs) -> np.ndarray:
@@ -46,14 +38,14 @@ def iqm(runs: Runs) -> np.ndarray:
 
 
 def optimality_gap(runs: Runs, target: float = TOP) -> np.ndarray:
-    """How far runs fall short of `target` on average; excess does not count."""
+    """By how much runs are below `target` on average; scores above it count as it."""
     return target - mean([np.minimum(task, target) for task in runs])
 
 
 def probability_of_improvement(ours: Runs, theirs: Runs) -> np.ndarray:
     """P(a run of ours beats one of theirs on the same task), mean over tasks.
 
-    Ties count one half (the Mann-Whitney statistic).  Both list the same tasks.
+    Ties count one half (the Mann-Whitney statistic). Both list the same tasks.
     """
     tasks = []
     for x, y in zip(ours, theirs):
@@ -85,9 +77,9 @@ def bootstrap(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Percentile interval of `statistic(*sets)` under a stratified bootstrap.
 
-    Each resample draws seeds with replacement within every task of every set,
-    so the tasks are fixed and the interval is about seeds only.  The interval is
-    NaN where a task has a single seed: it would say nothing about seeds.
+    Each resample draws seeds with replacement within every task of every set: the tasks
+    stay the same, so the interval is about seeds only. It is NaN if a task has a single
+    seed, which says nothing about the spread over seeds.
     """
     rng = np.random.default_rng(seed)
     drawn = [[_resample(task, resamples, rng) for task in runs] for runs in sets]
@@ -105,22 +97,14 @@ def _resample(task: np.ndarray, resamples: int, rng: np.random.Generator):
 def t_interval(values: np.ndarray, top: float = TOP) -> tuple[float, float]:
     """95 % interval of the mean of a few seeds of one task, cut to [0, top].
 
-    Student's t and not the bootstrap: resampling three to five values cannot
-    give anything wider than their range and covers far less than 95 %.  NaN for
-    fewer than two seeds.
+    It is Student's t interval. A bootstrap of three to five values can never be wider
+    than their range and covers the mean in far less than 95 % of cases. NaN for fewer
+    than two seeds.
     """
     values = np.asarray(values, np.float64)
     if len(values) < 2:
         return float("nan"), float("nan")
-    degrees = len(values) - 1
-    # Beyond the table: first terms of the Cornish-Fisher expansion of t.
-    z = 1.959964
-    wide = (
-        z
-        + (z**3 + z) / (4 * degrees)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
-    )
-    t = T_QUANTILES[degrees - 1] if degrees <= len(T_QUANTILES) else wide
-    half = t * values.std(ddof=1) / np.sqrt(len(values))
+    quantile = special.stdtrit(len(values) - 1, 0.975)  # Student's t
+    half = quantile * values.std(ddof=1) / np.sqrt(len(values))
     center = values.mean()
     return max(0.0, float(center - half)), min(top, float(center + half))

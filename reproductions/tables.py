@@ -1,6 +1,6 @@
-"""The tables: ours beside published scores, per benchmark and protocol.
+"""The tables: our scores beside published ones, per benchmark and protocol.
 
-Every function returns a pandas table of numbers; `report` makes text of them.
+Every function returns a pandas table of numbers; `report` turns them into text.
 Protocols never share a table: a `Group` holds the runs of one.
 """
 
@@ -13,34 +13,14 @@ import numpy as np
 import pandas as pd
 
 from dreamer_tf.errors import UserError
-from reproductions import scores, stats, tasks
-
-MIN_SEEDS = 3  # fewer give an interval too wide to decide anything
-TOUCH = 1.0  # points; printed tables are rounded to this
-
-SCORING = (
-    "Scores are episode returns (0 to 1000) by the papers' rule: per seed the mean "
-    "over the last 4% of the budget, then the mean over seeds; ± is the standard "
-    "deviation over seeds (n - 1)."
-)
-VERDICTS = (
-    "Intervals are 95%: Student's t over the seeds of one task, stratified bootstrap "
-    "over seeds for aggregates. Verdict: reproduced if our interval overlaps the "
-    "published one (gaps up to 1 point count as overlap), above or below if not, too "
-    f"few seeds below {MIN_SEEDS} on either side. Two published runs of one method "
-    "differ by up to 280 points on single tasks, so the aggregates decide."
-)
-
-LITE = (
-    "Under lite sizes, batches, learning rates and numbers of updates are not those "
-    "of the papers: its scores show that the code learns, and are not reproductions of "
-    "published numbers, which stand beside them for orientation only."
-)
+from reproductions import scores, stats, tasks, verdicts
+from reproductions.protocols import PROTOCOLS
+from reproductions.tasks import name_of
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """The runs of one benchmark under one protocol: what one table may hold."""
+    """The runs of one benchmark under one protocol: all that one table may hold."""
 
     benchmark: str
     protocol: str
@@ -48,13 +28,14 @@ class Group:
     tasks: tuple[str, ...]
     budgets: tuple[int, ...]
     points: pd.DataFrame  # scores.POINTS
-    scores: pd.DataFrame  # scores.budget_scores at every budget
+    scores: pd.DataFrame  # scores.budget_scores, at all budgets
     notes: tuple[str, ...]  # the protocol of each version
     rules: tuple[str, ...]  # how scores and verdicts came about
     manifests: Mapping[str, dict[str, Any]]  # by version
 
     @property
     def key(self) -> str:
+        """For names of files and ids of the page."""
         return f"{self.benchmark}_{self.protocol}"
 
     @property
@@ -74,25 +55,30 @@ def make_groups(
     """Splits points by benchmark and protocol and scores them at every budget.
 
     Args:
+      points: columns `scores.POINTS`.
       protocols: name -> object with `footnote(version, benchmark) -> str`.
-      versions, only_tasks, budgets: what to show; empty: all that were run (and
-        all tasks of the benchmark).
+      versions, only_tasks, budgets: what to show; empty: all versions that were run,
+        all tasks of the benchmark, the budgets that the runs have reached.
+      manifests: (benchmark, protocol, version) -> how the runs were made.
+
+    Raises:
+      UserError: nothing is left to show, or a protocol is unknown.
     """
     if points.empty:
         raise UserError("The results hold no finished episode.")
     groups = []
-    for (benchmark, protocol), part in points.groupby(["benchmark", "protocol"]):
-        shown = tuple(versions) or tuple(sorted(part.version.unique()))
-        part = part[part.version.isin(shown)]
+    for (benchmark, protocol), runs in points.groupby(["benchmark", "protocol"]):
+        shown = tuple(versions) or tuple(sorted(runs.version.unique()))
+        runs = runs[runs.version.isin(shown)]
         names = tasks.tasks_of(benchmark, protocol)
         # A run on a task that the protocol does not list still gets its row.
-        names = tuple(t for t in tasks.DMC_VISION if t in {*names, *part.task})
+        names = tuple(t for t in tasks.DMC_VISION if t in {*names, *runs.task})
         names = tuple(t for t in names if not only_tasks or t in only_tasks)
-        part = part[part.task.isin(names)]
-        if part.empty:
+        runs = runs[runs.task.isin(names)]
+        if runs.empty:
             continue
-        at = tuple(sorted(budgets)) or tuple(scores.budgets_of(part))
-        found = [scores.budget_scores(part, b) for b in at]
+        at = tuple(sorted(budgets)) or tuple(scores.budgets_of(runs))
+        found = [scores.budget_scores(runs, b) for b in at]
         made = {
             v: m
             for (b, p, v), m in (manifests or {}).items()
@@ -104,13 +90,12 @@ def make_groups(
             versions=shown,
             tasks=names,
             budgets=at,
-            points=part,
+            points=runs,
             scores=pd.concat(found),
             notes=tuple(
-                f"{name_of(v)}: {protocol_note(protocol, v, benchmark, protocols)}"
-                for v in shown
+                verdicts.protocol_note(protocol, v, benchmark, protocols) for v in shown
             ),
-            rules=rules(part, protocol, shown),
+            rules=verdicts.rules(runs, protocol, shown),
             manifests=made,
         )
         groups.append(group)
@@ -119,76 +104,11 @@ def make_groups(
     return groups
 
 
-def rules(
-    points: pd.DataFrame, protocol: str, versions: Sequence[str]
-) -> tuple[str, ...]:
-    """What stands under a table besides the protocol itself."""
-    notes = []
-    words = {"train": "training", "eval": "evaluation"}
-    if protocol != scores.OUTSIDE:
-        kinds = scores.reported_kinds(points)
-        used = [f"{name_of(v)} {words[kind]}" for (*_, v), kind in kinds.items()]
-        notes.append(f"Episodes scored: {', '.join(used)}.")
-    notes += [*departures(points), SCORING]
-    for cell, (width, _) in scores.BINS.items():
-        version = cell[2]
-        if version in versions and cell[:2] == (points.benchmark.iloc[0], protocol):
-            notes.append(
-                f"As in the published file, a point of {name_of(version)} is the mean "
-                f"over {width:,} frames."
-            )
-    notes.append(VERDICTS)
-    if protocol == "lite":
-        return (*notes, LITE)
-    for version in versions:
-        if not comparable(protocol, version):
-            home = " or ".join(tasks.PUBLISHED_UNDER[version])
-            notes.append(
-                f"The published {name_of(version)} scores were made under {home}, not "
-                f"under {protocol}: the difference is shown, no verdict is given."
-            )
-    return tuple(notes)
-
-
-def departures(points: pd.DataFrame) -> list[str]:
-    """One sentence for every way in which runs left their protocol."""
-    runs = points[points.changed != ""].drop_duplicates([*scores.CELL, "seed"])
-    notes = []
-    for (version, flags), part in runs.groupby(["version", "changed"]):
-        names = ", ".join(f"{r.task} {r.seed}" for r in part.itertuples())
-        notes.append(
-            f"Runs of {name_of(str(version))} with settings that are not the "
-            f"protocol's, for which no verdict is given: {names} ({flags})."
-        )
-    return notes
-
-
-def protocol_note(
-    protocol: str, version: str, benchmark: str, protocols: Mapping[str, Any]
-) -> str:
-    """The protocol's own footnote for a version on a benchmark."""
-    if protocol == scores.OUTSIDE:
-        return "outside logs; their protocol is whatever made them."
-    if protocol not in protocols:
-        raise UserError(
-            f"The results name the unknown protocol {protocol!r}; valid are "
-            f"{', '.join(protocols)}."
-        )
-    return protocols[protocol].footnote(version, benchmark)
-
-
-def comparable(protocol: str, version: str) -> bool:
-    """Were the version's published scores made under this protocol?"""
-    if protocol == scores.OUTSIDE:
-        return True
-    return protocol in tasks.PUBLISHED_UNDER.get(version, ())
-
-
 # --- Tables -----------------------------------------------------------------
 
 
 def cell_table(group: Group, budget: int) -> pd.DataFrame:
-    """Task x version at a budget: ours, published, difference, verdict.
+    """A row per task and version at a budget: ours, published, difference, verdict.
 
     Columns: task, version, mean, std, n, low, high, published, published_std,
     published_n, published_low, published_high, printed, difference, verdict.
@@ -217,37 +137,11 @@ def cell_table(group: Group, budget: int) -> pd.DataFrame:
     started = set(places)
     changed = {p for p, flags in zip(places, group.points.changed) if flags}
     table["verdict"] = [
-        verdict(group.protocol, row, place in started, place in changed)
+        verdicts.verdict(group.protocol, row, place in started, place in changed)
         for row in _rows(table)
         for place in [(row["task"], row["version"])]
     ]
     return table
-
-
-def verdict(
-    protocol: str, row: Mapping[str, Any], started: bool, changed: bool = False
-) -> str:
-    """The verdict on a row with version, n, published_n and both intervals.
-
-    Args:
-      started: whether there are points at all.
-      changed: whether a run was made with other settings than the protocol's.
-    """
-    if row["n"] == 0:
-        return "not finished" if started else "not run"
-    if changed:
-        return "other settings"
-    if not comparable(protocol, row["version"]):
-        return f"{protocol}: not comparable"
-    if row["published_n"] == 0:
-        return "nothing published"
-    if min(row["n"], row["published_n"]) < MIN_SEEDS:
-        return "too few seeds"
-    if row["low"] > row["published_high"] + TOUCH:
-        return "above"
-    if row["high"] < row["published_low"] - TOUCH:
-        return "below"
-    return "reproduced"
 
 
 def aggregate_table(
@@ -255,8 +149,8 @@ def aggregate_table(
 ) -> pd.DataFrame:
     """Mean, median, IQM and optimality gap over tasks, with intervals.
 
-    Ours and published are over the same tasks: those with runs of ours and, if
-    the version has any published scores, with published ones.
+    Ours and published are over the same tasks: those that have both, or, if the version
+    has no published scores, those with runs of ours.
 
     Columns: version, aggregate, tasks, of, seeds (fewest on a task), mean (ours),
     low, high, published, published_low, published_high, printed, difference, verdict.
@@ -295,10 +189,12 @@ def aggregate_table(
             row["difference"] = row["mean"] - row["published"]
             points = group.points[group.points.version == version]
             changed = (points.task.isin(names) & (points.changed != "")).any()
-            row["verdict"] = verdict(group.protocol, row, len(points) > 0, changed)
+            row["verdict"] = verdicts.verdict(
+                group.protocol, row, len(points) > 0, changed
+            )
             rows.append(row)
     table = pd.DataFrame(rows)
-    # A smaller optimality gap is the better one.
+    # Of optimality gaps the smaller one is better.
     gap = table["aggregate"] == "optimality gap"
     swapped = table.verdict.replace({"above": "below", "below": "above"})
     table["verdict"] = table.verdict.mask(gap, swapped)
@@ -308,9 +204,9 @@ def aggregate_table(
 def improvement_table(
     group: Group, budget: int, resamples: int = stats.RESAMPLES, seed: int = 0
 ) -> pd.DataFrame:
-    """P(a run of x scores higher than one of y on the same task), per pair.
+    """P(a run of x scores higher than one of y on the same task), per pair (x, y).
 
-    Pairs: our versions among each other, and each against its published runs.
+    Pairs: any two of our versions, and each version and its published runs.
     Columns: x, y, tasks, probability, low, high.
     """
     ours, theirs = at_budget(group.scores, budget), published_of(group, budget)
@@ -320,7 +216,7 @@ def improvement_table(
     compared += [
         (name_of(v), f"{name_of(v)} published", sides[v], sets_of(theirs, v))
         for v in group.versions
-        if comparable(group.protocol, v)
+        if verdicts.comparable(group.protocol, v)
     ]
     rows = []
     for x, y, a, b in compared:
@@ -337,15 +233,18 @@ def improvement_table(
 
 
 def published_table(benchmark: str, budget: int) -> pd.DataFrame:
-    """Published scores: one row per task, one column per method, then the task
-    mean and median of methods that have every task."""
+    """Published scores, a row per task and a column per method.
+
+    The two rows at the end are the task mean and median of the methods that have every
+    task.
+    """
     table = scores.published_scores()
     table = table[(table.benchmark == benchmark) & (table.budget == budget)]
     wide = table.groupby(["task", "method"]).score.mean().unstack("method")
     order = [t for t in tasks.DMC_VISION if t in wide.index]
     first = [m for m in reversed(scores.METHODS.values()) if m in wide.columns]
     wide = wide.loc[order, [*first, *(m for m in wide.columns if m not in first)]]
-    # Proprio was published on 18 tasks; peers' two more do not enter the mean.
+    # The paper has 18 proprio tasks; the two more of other methods are not averaged.
     core = list(tasks.tasks_of(benchmark, "arxiv_v2"))
     inside = wide.reindex(core)
     whole = inside.notna().all()
@@ -368,7 +267,12 @@ def published_aggregates(benchmark: str) -> pd.DataFrame:
 
 
 def curve_table(points: pd.DataFrame, widths: Mapping[str, int]) -> pd.DataFrame:
-    """Learning curves: mean over the seeds' bin means, bins (lo, hi] of a width.
+    """Learning curves: means over seeds in bins (low, high] of frames.
+
+    A bin of a seed is the mean of its episodes in it.
+
+    Args:
+      widths: version -> frames of a bin.
 
     Columns: version, task, frames (right edge), mean, std (population), n.
     """
@@ -382,10 +286,10 @@ def curve_table(points: pd.DataFrame, widths: Mapping[str, int]) -> pd.DataFrame
 
 
 def published_curve(group: Group) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The published band up to our last frame, and each version's bin width.
+    """The published curves up to our last frame; each version's bin width in frames.
 
-    The widths are the published ones; runs too short for five of those, and
-    versions without a published curve, get ten bins.
+    The widths are the published ones. If our runs are shorter than five of them, or
+    there is no published curve, they are divided into ten bins.
     """
     end = int(group.points.frames.max())
     table = scores.published_curves(early=end <= 300_000)
@@ -397,7 +301,7 @@ def published_curve(group: Group) -> tuple[pd.DataFrame, dict[str, int]]:
         edges = np.sort(table.frames[table.version == version].unique())
         width = int(np.diff(edges).min()) if len(edges) > 1 else end
         widths[version] = width if width * 5 <= end else max(1, end // 10)
-    # One bin more than we have reached: its right edge may lie beyond our end.
+    # The bin in which our runs end is included, although its right edge lies later.
     reach = table.version.map(widths) + end
     return table[table.frames < reach], widths
 
@@ -405,28 +309,29 @@ def published_curve(group: Group) -> tuple[pd.DataFrame, dict[str, int]]:
 def summary_table(
     runs: pd.DataFrame | Iterable[str | Path],
     budget: int = 0,
-    protocols: Mapping[str, Any] | None = None,
+    protocols: Mapping[str, Any] = PROTOCOLS,
 ) -> pd.DataFrame:
-    """A short table of a few runs beside what is known about their tasks.
+    """A short table of a few runs beside random and published scores of their tasks.
 
     Args:
       runs: points, or run directories.
       budget: frames at which to read the scores; 0: the runs' own end.
-      protocols: as in `make_groups`; None: the suite's own.
+      protocols: name -> object with `footnote` and `repeat`, as `Protocol` has them.
 
     Returns: version, task, frames, score, spread (std over seeds, n - 1), seeds,
       random (the uniform random policy at the same action repeat), published (at the
-      nearest published point of the same version's curve), published_frames,
-      protocol.
+      nearest published point of the same version's curve), published_frames, protocol;
       `attrs["footnote"]` says what the numbers are.
+
+    Raises:
+      UserError: there is no finished episode, or a protocol is unknown.
     """
     points = runs if isinstance(runs, pd.DataFrame) else scores.read_logdirs(runs)
     if points.empty:
         raise UserError("The runs hold no finished episode.")
-    protocols = suite_protocols() if protocols is None else protocols
     budget = budget or scores.own_budget(points)
     table = scores.summary(scores.budget_scores(points, budget), scores.CELL)
-    # Also those without a score, as no episode of theirs ended late enough.
+    # Runs without a score (no episode ended late enough) have a row too.
     table = points[scores.CELL].drop_duplicates().merge(table, "left", scores.CELL)
     table["n"] = table.n.fillna(0).astype(int)
     chance = scores.random_scores().set_index(["task", "repeat"])["mean"]
@@ -459,12 +364,12 @@ def summary_table(
     columns += ["published", "published_frames", "protocol"]
     result = pd.DataFrame(rows, columns=columns)
     runs = points[scores.CELL[:3]].drop_duplicates().itertuples(index=False)
-    notes = [f"{name_of(v)}: {protocol_note(p, v, b, protocols)}" for b, p, v in runs]
+    notes = [verdicts.protocol_note(p, v, b, protocols) for b, p, v in runs]
     result.attrs["footnote"] = " ".join(
         [
             *notes,
-            *departures(points),
-            *([LITE] if (points.protocol == "lite").any() else []),
+            *verdicts.departures(points),
+            *([verdicts.LITE] if (points.protocol == "lite").any() else []),
             "The published runs used the paper's sizes and updates; where these differ "
             "from the protocol above, the two scores are not comparable.",
             "Published: mean over seeds at the nearest point of the published curve.",
@@ -477,11 +382,11 @@ def summary_table(
     return result
 
 
-def name_of(version: str) -> str:
-    return tasks.VERSIONS.get(version, version)
+# --- Rows -------------------------------------------------------------------
 
 
 def at_budget(table: pd.DataFrame, budget: int) -> pd.DataFrame:
+    """The rows of a budget."""
     return table[table.budget == budget]
 
 
@@ -493,6 +398,7 @@ def _as_versions(table: pd.DataFrame, versions: Sequence[str]) -> pd.DataFrame:
 
 
 def published_of(group: Group, budget: int) -> pd.DataFrame:
+    """The published scores of a group's versions and tasks, per seed."""
     table = scores.published_scores()
     table = table[(table.benchmark == group.benchmark) & (table.budget == budget)]
     table = table[table.task.isin(group.tasks)]
@@ -500,15 +406,10 @@ def published_of(group: Group, budget: int) -> pd.DataFrame:
 
 
 def sets_of(table: pd.DataFrame, version: str) -> dict[str, np.ndarray]:
-    part = table[table.version == version]
-    return {str(t): g.score.to_numpy(np.float64) for t, g in part.groupby("task")}
+    """task -> scores of a version's seeds."""
+    runs = table[table.version == version]
+    return {str(t): g.score.to_numpy(np.float64) for t, g in runs.groupby("task")}
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in r.items()} for r in table.to_dict("records")]
-
-
-def suite_protocols() -> Mapping[str, Any]:
-    from reproductions import protocols  # here, so that tests may pass their own
-
-    return protocols.PROTOCOLS

@@ -1,9 +1,9 @@
 """The DeepMind Control benchmarks of the papers as data.
 
-Task names are dm_control's `domain_task`.  Every budget is in environment
-frames, action repeat included.  Sources: the score files and the tables 11
-(proprio, 500K) and 12 (vision, 1M) of arXiv:2301.04104v2, whose 20 vision tasks
-are also those of DreamerV1 (5M frames) and of DreamerV2's published scores (2M).
+Task names are dm_control's `domain_task`. Every budget is in environment frames,
+action repeat included. Sources: the score files and tables 11 (proprio, 500K) and 12
+(vision, 1M) of arXiv:2301.04104v2. Its 20 vision tasks are also those of DreamerV1
+(5M frames) and of DreamerV2's published scores (2M).
 """
 
 import dataclasses
@@ -37,9 +37,10 @@ DMC_VISION = (
 DMC_PROPRIO_20 = DMC_VISION
 DMC_PROPRIO_18 = tuple(t for t in DMC_VISION if not t.startswith("quadruped"))
 
+# version -> its name as it is printed
 VERSIONS = {"v1": "DreamerV1", "v2": "DreamerV2", "v3": "DreamerV3"}
 
-# Budgets at which scores are compared; every published curve is read at these.
+# Budgets in frames at which scores are compared with the published curves.
 BUDGETS = (
     50_000,
     100_000,
@@ -58,7 +59,7 @@ ALIASES = {"cup_catch": "ball_in_cup_catch"}
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    """One benchmark: its tasks and budgets under each protocol."""
+    """A benchmark: its tasks and budgets under each protocol."""
 
     name: str
     title: str
@@ -97,13 +98,25 @@ BENCHMARKS = {
     ),
 }
 
-# The protocol under which a version's published scores were made: V3's belong to
-# arXiv v2, not to the Nature edition.
+# The protocols under which a version's published scores were made. V3's score files
+# are those of arXiv v2, not of the Nature edition.
 PUBLISHED_UNDER = {"v1": ("paper",), "v2": ("paper",), "v3": ("arxiv_v2",)}
 
 
+def name_of(version: str) -> str:
+    """A version's printed name; methods of outside logs are printed as they are."""
+    return VERSIONS.get(version, version)
+
+
 def check_benchmark(name: str, where: str) -> Benchmark:
-    """The benchmark of that name; `where` (a flag or file) goes into the error."""
+    """The benchmark of that name.
+
+    Args:
+      where: the flag or file that has the name, for the error.
+
+    Raises:
+      UserError: there is no such benchmark.
+    """
     if not isinstance(name, str) or name not in BENCHMARKS:
         raise UserError(
             f"{where} names the unknown benchmark {name!r}; valid are "
@@ -113,7 +126,7 @@ def check_benchmark(name: str, where: str) -> Benchmark:
 
 
 def check_version(name: str, where: str) -> None:
-    """Refuses a version that is none of the three."""
+    """Raises UserError for a version that is none of the three; `where` as above."""
     if name not in VERSIONS:
         raise UserError(
             f"{where} names the unknown version {name!r}; valid are "
@@ -122,7 +135,11 @@ def check_version(name: str, where: str) -> None:
 
 
 def check_task(name: str, where: str) -> str:
-    """dm_control's name of the task, from any spelling used in score files."""
+    """dm_control's name of a task that is spelled as in any of the score files.
+
+    Raises:
+      UserError: there is no such task; `where` as above.
+    """
     plain = name.replace("-", "_").removeprefix("dmc_")
     plain = ALIASES.get(plain, plain)
     if plain not in DMC_VISION:
@@ -134,5 +151,5 @@ def check_task(name: str, where: str) -> str:
 
 
 def tasks_of(benchmark: str, protocol: str) -> tuple[str, ...]:
-    """Tasks a protocol asks for; all 20 where the protocol is not one of ours."""
+    """The tasks of a protocol; all 20 if it is none of ours."""
     return BENCHMARKS[benchmark].tasks.get(protocol, DMC_VISION)

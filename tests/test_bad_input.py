@@ -29,6 +29,7 @@ from dreamer_tf.envs import Envs, make_env
 from dreamer_tf.errors import UserError
 from dreamer_tf.training import checkpoint, evaluate, logdir
 from reproductions import collect, grid, report, scores
+from reproductions.outside import read_outside
 from tests import fakes
 
 TOY = "--benchmark=toy --protocol=lite --version=v1"
@@ -835,7 +836,7 @@ def walker(home: Path):
 
 
 def outside(name):
-    return lambda home: scores.read_outside(home / name)
+    return lambda home: read_outside(home / name)
 
 
 RUNS = [{"task": "walker_walk", "method": "m", "seed": 0, "xs": [1], "ys": [1]}]

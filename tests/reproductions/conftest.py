@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from reproductions import report, scores
+from reproductions.cells import DONE
+from tests.reproductions import grids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,3 +107,12 @@ def written(results, tmp_path_factory) -> tuple[Path, str]:
     """The report of these results: its folder and what it printed."""
     out = tmp_path_factory.mktemp("out")
     return out, report.report(options(runs=str(results), out=out), PROTOCOLS)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A grid that nothing interrupted."""
+    out = tmp_path_factory.mktemp("finished")
+    result, printed = grids.run(out)
+    assert {s.state for s in result.values()} == {DONE}
+    return out, printed

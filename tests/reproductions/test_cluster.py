@@ -6,10 +6,12 @@ import sys
 import pytest
 
 from dreamer_tf.errors import UserError
-from reproductions import cluster, grid
+from reproductions import cluster, launch
+from reproductions.board import Board
+from reproductions.cells import DONE, FAILED, is_done
 from tests.reproductions import standin
-from tests.reproductions.test_grid import alive, cells, pids, results, starts
-from tests.reproductions.test_grid import run as run_locally
+from tests.reproductions.grids import alive, cells, pids, results, starts
+from tests.reproductions.grids import run as run_locally
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -48,7 +50,7 @@ def test_a_node_is_lost(two_nodes, tmp_path):
     out, other = tmp_path / "ray", tmp_path / "local"
     launcher = cluster.Cluster(made.address, 1, 0, 2, None)
     assert launcher.slots() == 2
-    board = grid.Board(2, io.StringIO())
+    board = Board(2, io.StringIO())
 
     def show(states, slots):
         board.show(states, slots)
@@ -56,10 +58,10 @@ def test_a_node_is_lost(two_nodes, tmp_path):
         if len(nodes) == 2 and len(pids(out)) == 2 and learned:
             made.remove_node(nodes.pop(), allow_graceful=False)
 
-    result = grid.run(
+    result = launch.run(
         cells(), out, launcher, 2, show, standin.command("--pause=0.4"), pause=0.1
     )
-    assert {s.state for s in result.values()} == {grid.DONE}
+    assert {s.state for s in result.values()} == {DONE}
     assert len(nodes) == 1
     # The cell of the lost node was started twice, the others once.
     assert sorted(len(starts(cell, out)) for cell in cells()) == [1, 1, 1, 2]
@@ -77,15 +79,15 @@ def test_mistakes_are_not_retried_and_stop_ends_runs(two_nodes, tmp_path):
     (wrong.path(tmp_path) / "thesis").mkdir(parents=True)
 
     def show(states, slots):
-        if states[wrong].state == grid.FAILED and pids(tmp_path):
+        if states[wrong].state == FAILED and pids(tmp_path):
             raise KeyboardInterrupt
 
     command = standin.command("--pause=1")
     with pytest.raises(KeyboardInterrupt):
-        grid.run([wrong, slow], tmp_path, launcher, 2, show, command, pause=0.1)
+        launch.run([wrong, slow], tmp_path, launcher, 2, show, command, pause=0.1)
     assert wrong.log(tmp_path).read_text().count("$ ") == 1
     assert not any(map(alive, pids(tmp_path)))
-    assert not grid.is_done(slow, tmp_path)
+    assert not is_done(slow, tmp_path)
 
     launcher._ray.shutdown()
     with pytest.raises(UserError, match=r"--cpus=2 and --gpus=0 are more than any"):

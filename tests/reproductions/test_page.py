@@ -8,6 +8,9 @@ import subprocess
 
 import pytest
 
+from reproductions import report
+from tests.reproductions.conftest import PROTOCOLS, flat, options, write_version
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     "--headless",
@@ -75,6 +78,26 @@ def test_page_is_self_contained(page):
     assert not re.search(r"(src|href)=[\"'](?!#)", text)
     assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org)", text)
     assert text.count("settings of lite for v3") >= 2  # under each of its tables
+
+
+def test_texts_are_escaped(tmp_path):
+    """What files say can be no markup, and missing numbers are dashes."""
+    write_version(
+        tmp_path / "runs/lite/v3",
+        "dmc_proprio",
+        {"walker_walk": flat(120, 50_000, seeds=1)},
+        machine="<script>alert('&')</script>",
+    )
+    chosen = options(runs=tmp_path / "runs", tasks=["walker_walk"], out=tmp_path)
+    report.report(chosen, PROTOCOLS)
+    text = (tmp_path / "report.html").read_text()
+    escaped = "<dd>&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;</dd>"
+    assert f"<dt>machine</dt>{escaped}" in text and text.startswith("<!doctype html>")
+    assert text.count("<script>") == 1
+    row = text[text.index('<tr data-task="walker_walk"') :]
+    row = row[: row.index("</tr>")]
+    assert 'data-k="score" data-v="120.0">120' in row and "1 seed<" in row
+    assert "None" not in row and "nan" not in row
 
 
 @needs_chromium

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from dreamer_tf.errors import UserError
-from reproductions import scores
+from reproductions import outside, scores
 from tests.reproductions.conftest import flat, rows, write_version
 
 DATA = Path(__file__).parent / "data"
@@ -29,7 +29,7 @@ def score(*tables, budget=100_000, **kwargs):
 
 
 def test_rule_gives_the_published_scores_from_the_original_file():
-    log = scores.read_outside(DATA / "dreamerv3_tdmpc2", "dmc_proprio")
+    log = outside.read_outside(DATA / "dreamerv3_tdmpc2", "dmc_proprio")
     table = scores.published_scores()
     table = table[
         (table.method == "dreamerv3_tdmpc2") & (table.task == "cartpole_swingup")
@@ -109,7 +109,7 @@ def test_summary_counts_seeds():
     table = scores.budget_scores(points(flat(10, 100_000, 3)), 100_000)
     row = scores.summary(table, scores.CELL).iloc[0]
     assert (row["mean"], row["std"], row["n"]) == (12, 2, 3)
-    assert row["low"] == pytest.approx(12 - 4.3027 * 2 / np.sqrt(3))
+    assert row["low"] == pytest.approx(12 - 4.302653 * 2 / np.sqrt(3))
 
 
 # --- Reading ----------------------------------------------------------------
@@ -191,7 +191,7 @@ def entry(**changes):
 @pytest.mark.parametrize("suffix", ["json", "json.gz"])
 def test_author_files(tmp_path, suffix):
     path = author_file(tmp_path / f"dmc_vision-mine.{suffix}", entry())
-    (row,) = scores.read_outside(path).itertuples()
+    (row,) = outside.read_outside(path).itertuples()
     assert (row.benchmark, row.protocol, row.version) == (
         "dmc_vision",
         "outside",
@@ -335,28 +335,28 @@ def test_bad_logdirs(tmp_path):
 def test_bad_author_files(tmp_path, changes, message):
     path = author_file(tmp_path / "dmc_vision-x.json", entry(**changes))
     with pytest.raises(UserError, match=message):
-        scores.read_outside(path)
+        outside.read_outside(path)
 
 
 def test_more_bad_outside_logs(tmp_path):
     path = author_file(tmp_path / "mine.json", entry())
     with pytest.raises(UserError, match=r"give --outside_benchmark=dmc_vision or"):
-        scores.read_outside(path)
+        outside.read_outside(path)
     path = author_file(tmp_path / "dmc_vision-twice.json", entry(), entry())
     with pytest.raises(UserError, match=r"Entry 1 of .* repeats a run"):
-        scores.read_outside(path)
+        outside.read_outside(path)
     path = author_file(tmp_path / "dmc_vision-none.json")
     with pytest.raises(UserError, match=r"holds no runs"):
-        scores.read_outside(path)
+        outside.read_outside(path)
     path.write_text("[1, ")
     with pytest.raises(UserError, match=r"is not valid JSON"):
-        scores.read_outside(path)
+        outside.read_outside(path)
     path = tmp_path / "dmc_vision-x.json.gz"
     path.write_text("not gzip")
     with pytest.raises(UserError, match=r"is not valid JSON"):
-        scores.read_outside(path)
+        outside.read_outside(path)
     with pytest.raises(UserError, match=r"does not exist"):
-        scores.read_outside(tmp_path / "nothing")
+        outside.read_outside(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"holds no outside logs"):
-        scores.read_outside(tmp_path / "empty")
+        outside.read_outside(tmp_path / "empty")

@@ -105,7 +105,7 @@ def test_tasks_weigh_the_same_whatever_their_seeds():
 
 
 @pytest.mark.parametrize(
-    ("count", "quantile"),  # scipy 1.17.1: scipy.stats.t.ppf(0.975, count - 1)
+    ("count", "quantile"),  # 97.5 % quantiles of Student's t, as printed in tables
     [
         (2, 12.7062),
         (3, 4.3027),

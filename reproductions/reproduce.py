@@ -1,11 +1,11 @@
 """`make reproduce`: trains the three versions for a few minutes and compares.
 
-    python -m reproductions.lite [--versions=v1,v2,v3] [--task=cartpole_swingup]
+    python -m reproductions.reproduce [--versions=v1,v2,v3] [--task=cartpole_swingup]
         [--steps=25000] [--seeds=1] [--workers=2] [--out=logs/reproduce]
 
-A small grid (`grid.py`) under the protocol lite: the same command goes on with what
-is not finished. At the end it plays ten evaluation episodes with every agent, prints
-the table, and writes it to table.csv and table.md beside the runs, with an HTML page.
+The runs are a small grid under the protocol lite; the same command continues what is
+not finished. At the end ten evaluation episodes are played with every agent. The table
+is printed and written to table.csv and table.md beside the runs, with an HTML page.
 """
 
 import json
@@ -18,48 +18,59 @@ from pathlib import Path
 import pandas as pd
 from absl import app, flags
 
-from dreamer_tf.configs import fields as configs
+from dreamer_tf.configs import fields
 from dreamer_tf.errors import UserError
 from dreamer_tf.training import checkpoint, logdir
-from reproductions import grid, report, scores, tables, tasks
+from reproductions import grid, launch, report, scores, tables, tasks
+from reproductions.board import Board, failures
+from reproductions.cells import ROOT, Cell, last_line, make_cells
 
 PROTOCOL, BENCHMARK, EPISODES = "lite", "dmc_proprio", 10
 
 
 def define_flags() -> None:
-    """Called by this file as a script only: other scripts have flags of the same
-    names."""
+    """Defines the script's flags.
+
+    Not done at import, because other scripts have flags of the same names.
+    """
     flags.DEFINE_list("versions", list(tasks.VERSIONS), "which Dreamers to train")
     flags.DEFINE_string("task", "cartpole_swingup", "DeepMind Control task")
-    number = configs.define_number
-    # Four environments of DreamerV3 end their first episodes at 4,000 frames.
+    number = fields.define_number
+    # V3's four environments end their first episodes at 4,000 frames.
     number("steps", 25_000, "budget in environment frames", 4000)
     number("seeds", 1, "runs per version, seeds 0, 1, ...", 1)
     number("workers", 2, "runs at a time, which share the cores", 1)
     flags.DEFINE_string("out", "logs/reproduce", "directory of runs and table")
 
 
-def evaluate(cell: grid.Cell, out: Path) -> list[float]:
-    """Returns of ten episodes with the final agent, played once per run."""
+def evaluate(cell: Cell, out: Path) -> list[float]:
+    """Returns of ten episodes with the final agent.
+
+    They are played once; later calls find them in the run's directory.
+
+    Raises:
+      UserError: the evaluation failed.
+    """
     path = cell.path(out)
     if not (found := evaluated(path)):
-        command = [sys.executable, str(grid.ROOT / "run.py"), "evaluate"]
+        command = [sys.executable, str(ROOT / "run.py"), "evaluate"]
         command += [f"--logdir={path}", f"--episodes={EPISODES}"]
         with open(cell.log(out), "a") as log:
             done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT)
         if done.returncode:
             raise UserError(
                 f"The evaluation of {cell} failed: "
-                f"{grid.last_sentence(cell.log(out))} (see {cell.log(out)})"
+                f"{last_line(cell.log(out))} (see {cell.log(out)})"
             )
         found = evaluated(path)
     return found
 
 
 def evaluated(path: Path) -> list[float]:
-    """Scores of the evaluation after training, empty if it was not made.
+    """Scores of the evaluation after training; [] if there is none yet.
 
-    Others that were made by hand do not count.
+    Evaluations with other arguments, made by hand, and those of an earlier state of the
+    run do not count.
     """
     file = path / logdir.EVALUATIONS
     lines = file.read_text().splitlines() if file.exists() else []
@@ -71,8 +82,8 @@ def evaluated(path: Path) -> list[float]:
     return []
 
 
-def comparison(cells: Sequence[grid.Cell], out: Path, steps: int) -> pd.DataFrame:
-    """The suite's summary with the evaluation after training as a further column."""
+def comparison(cells: Sequence[Cell], out: Path, steps: int) -> pd.DataFrame:
+    """`tables.summary_table` with the evaluation after training as one more column."""
     result = tables.summary_table([cell.path(out) for cell in cells], steps)
     after: dict[str, list[float]] = {}
     for cell in cells:
@@ -83,17 +94,17 @@ def comparison(cells: Sequence[grid.Cell], out: Path, steps: int) -> pd.DataFram
     return result
 
 
-def reproduce(
+def train_and_compare(
     versions: Sequence[str], task: str, steps: int, seeds: int, workers: int, out: Path
 ) -> int:
-    """Trains, evaluates, writes and prints; returns the exit code."""
-    cells = grid.make_cells(BENCHMARK, versions, [task], range(seeds), PROTOCOL, steps)
-    board = grid.Board(retries=0)
+    """Trains, evaluates, writes and prints the table; returns the exit code."""
+    cells = make_cells(BENCHMARK, versions, [task], range(seeds), PROTOCOL, steps)
+    board = Board(retries=0)
     try:
-        ended = grid.run(cells, out, grid.Local(workers), 0, board.show)
+        ended = launch.run(cells, out, launch.Local(workers), 0, board.show)
     finally:
         board.close()
-    if failed := grid.failures(ended, out):
+    if failed := failures(ended, out):
         print(f"\n{failed}", file=sys.stderr)
         return 1
     print(f"\nPlaying {EPISODES} episodes with each agent.", flush=True)
@@ -101,7 +112,7 @@ def reproduce(
     shown = result.round(1).astype(object).where(result.notna(), "-")
     shown.loc[shown.published == "-", "published_frames"] = "-"
     kinds = ", ".join(
-        f"{tables.name_of(v)} {'evaluation' if k == 'eval' else 'training'}"
+        f"{tasks.name_of(v)} {'evaluation' if k == 'eval' else 'training'}"
         for v, k in scores.KINDS.items()
         if v in versions
     )
@@ -126,10 +137,10 @@ def main(argv: list[str]) -> int:
             raise UserError(f"'{argv[1]}' is not a flag: write --name=value.")
         f = flags.FLAGS
         out = Path(f.out).absolute()
-        return reproduce(f.versions, f.task, f.steps, f.seeds, f.workers, out)
+        return train_and_compare(f.versions, f.task, f.steps, f.seeds, f.workers, out)
     except UserError as error:
-        print(f"reproductions.lite: {error}", file=sys.stderr)
-        return grid.USER_ERROR
+        print(f"reproductions.reproduce: {error}", file=sys.stderr)
+        return launch.USER_ERROR
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on.", file=sys.stderr)
         return 130
@@ -137,4 +148,4 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main, flags_parser=configs.parser("reproductions.lite"))
+    app.run(main, flags_parser=fields.parser("reproductions.reproduce"))

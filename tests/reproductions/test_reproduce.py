@@ -6,28 +6,34 @@ import json
 import pandas as pd
 import pytest
 
-from reproductions import grid, lite, tables
+from reproductions import launch, reproduce, tables
 from tests.reproductions import standin
 
 VERSIONS = ["v1", "v2", "v3"]
 
 
 @pytest.fixture
-def reproduce(tmp_path, monkeypatch, capsys):
-    """Calls `lite.reproduce`; returns the exit code and what it printed."""
-    monkeypatch.setattr(lite, "evaluate", lambda cell, out: [float(cell.seed)] * 10)
+def train_and_compare(tmp_path, monkeypatch, capsys):
+    """Calls the function; returns the exit code and what it printed."""
+    monkeypatch.setattr(
+        reproduce, "evaluate", lambda cell, out: [float(cell.seed)] * 10
+    )
 
     def call(*more):
-        quick = functools.partial(grid.run, command=standin.command(*more), pause=0.01)
-        monkeypatch.setattr(grid, "run", quick)
-        code = lite.reproduce(VERSIONS, "cartpole_swingup", 4000, 2, 2, tmp_path)
+        quick = functools.partial(
+            launch.run, command=standin.command(*more), pause=0.01
+        )
+        monkeypatch.setattr(launch, "run", quick)
+        code = reproduce.train_and_compare(
+            VERSIONS, "cartpole_swingup", 4000, 2, 2, tmp_path
+        )
         return code, capsys.readouterr()
 
     return call
 
 
-def test_one_table_has_all_versions(reproduce, tmp_path):
-    code, printed = reproduce()
+def test_one_table_has_all_versions(train_and_compare, tmp_path):
+    code, printed = train_and_compare()
     table = pd.read_csv(tmp_path / "table.csv").set_index("version")
     assert code == 0
     assert list(table.index) == VERSIONS
@@ -44,26 +50,26 @@ def test_one_table_has_all_versions(reproduce, tmp_path):
     assert "not reproductions of published numbers" in note
 
 
-def test_a_failed_run_is_named(reproduce, tmp_path):
-    code, printed = reproduce("--crash=1000:9")
+def test_a_failed_run_is_named(train_and_compare, tmp_path):
+    code, printed = train_and_compare("--crash=1000:9")
     assert code == 1
     assert "v2 cartpole_swingup 1: " in printed.err
     assert not (tmp_path / "table.csv").exists()
 
 
-def test_only_its_own_evaluation_counts(reproduce, tmp_path):
+def test_only_its_own_evaluation_counts(train_and_compare, tmp_path):
     """Not those that were made by hand, or before the run was continued."""
-    reproduce()
+    train_and_compare()
     path = tmp_path / "lite/dmc_proprio/v3/cartpole_swingup/0"
     own = {"frames": 4000, "mode": "eval", "episodes": 10, "seed": 0, "repeat": 4}
     others = [{"mode": "random"}, {"episodes": 3}, {"seed": 1}, {"frames": 2000}]
     rows = [own | other | {"scores": [1.0]} for other in others]
     file = path / "evaluations.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert lite.evaluated(path) == []
+    assert reproduce.evaluated(path) == []
     with open(file, "a") as opened:
         opened.write(json.dumps(own | {"scores": [7.0, 8.0]}) + "\n")
-    assert lite.evaluated(path) == [7.0, 8.0]
+    assert reproduce.evaluated(path) == [7.0, 8.0]
 
 
 def test_a_run_without_a_score_has_its_row(tmp_path):

@@ -1,0 +1,117 @@
+"""What a grid would cost, for `--dry_run`; nothing is run or written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dreamer_tf.configs import presets
+from dreamer_tf.training.schedules import Progress, make_schedule
+from reproductions import board
+from reproductions.cells import Cell, is_done
+
+EPISODE = 1000  # frames of an episode of every DeepMind Control task
+
+_XEON = "two cores of an Intel Xeon, no GPU, median of 3 to 5 updates, acting left out"
+_LITE = "one core of an AMD EPYC, no GPU, the fastest run of results/runs/lite"
+
+# (version, benchmark, protocol) -> seconds per update, and how they were measured:
+# acting is included unless it says otherwise. What is not in here is printed as "not
+# measured".
+SECONDS_PER_UPDATE: dict[tuple[str, str, str], tuple[float, str]] = {
+    ("v1", "dmc_proprio", "lite"): (0.060, f"{_LITE}/v1"),
+    ("v2", "dmc_proprio", "lite"): (0.083, f"{_LITE}/v2"),
+    ("v3", "dmc_proprio", "lite"): (0.034, f"{_LITE}/v3"),
+    ("v1", "dmc_proprio", "paper"): (2.61, _XEON),
+    ("v2", "dmc_proprio", "paper"): (2.26, _XEON),
+    ("v3", "dmc_proprio", "nature"): (0.431, _XEON),
+    ("v3", "dmc_proprio", "arxiv_v2"): (3.40, _XEON),
+    ("v1", "dmc_vision", "paper"): (5.99, _XEON),
+    ("v2", "dmc_vision", "paper"): (4.62, _XEON),
+    ("v3", "dmc_vision", "arxiv_v2"): (7.36, _XEON),
+}
+
+
+def costs(cells: Sequence[Cell], out: Path) -> str:
+    """A table with one row per version and protocol, and what its columns mean.
+
+    Args:
+      out: directory of the grid, where finished cells are counted.
+    """
+    rows, known_hours = [], 0.0
+    kinds: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in cells:
+        key = (cell.version, cell.benchmark, cell.protocol)
+        kinds.setdefault(key, []).append(cell)
+    for key, alike in kinds.items():
+        settings, agent = presets.load(*key)
+        frames = alike[0].frames
+        updates = count_updates(key[0], settings, agent, frames)
+        seconds = SECONDS_PER_UPDATE.get(key)
+        hours = seconds[0] * updates / 3600 if seconds else None
+        known_hours += (hours or 0.0) * len(alike)
+        rows.append(
+            {
+                "version": key[0],
+                "protocol": key[2],
+                "cells": len(alike),
+                "done": sum(is_done(cell, out) for cell in alike),
+                "frames": f"{frames:,}",
+                "decisions": f"{frames // settings.repeat:,}",
+                "updates": f"{updates:,}",
+                "updates in all": f"{updates * len(alike):,}",
+                "replay GB": f"{settings.replay_gb:g}",
+                "s/update": f"{seconds[0]:.3f}" if seconds else "not measured",
+                "hours": f"{hours:.1f}" if hours else "-",
+            }
+        )
+    measured = [key for key in kinds if key in SECONDS_PER_UPDATE]
+    all_frames = sum(cell.frames for cell in cells)
+    lines = [
+        pd.DataFrame(rows).to_string(index=False),
+        "",
+        "Frames, decisions, updates and hours are per cell; replay GB is the most that "
+        "a run takes.",
+        f"{board.number_of_cells(len(cells))}, {all_frames:,} frames; below {out}.",
+    ]
+    if measured:
+        rest = "" if len(measured) == len(kinds) else " without what is not measured"
+        lines += [
+            f"{board.duration(known_hours * 3600)} one after the other{rest}, and up "
+            "to a minute each to start;",
+            "s/update:",
+        ]
+        lines += [f"  {k[0]} {k[2]}: {SECONDS_PER_UPDATE[k][1]}" for k in measured]
+    return "\n".join(lines)
+
+
+def count_updates(version: str, settings: Any, agent: Any, frames: int) -> int:
+    """Updates of a run of so many frames, counted by the version's own schedule.
+
+    Args:
+      settings: the run's `RunConfig`.
+      agent: the version's `Config`.
+    """
+    schedule, progress = make_schedule(version, agent), Progress()
+    length = EPISODE // settings.repeat  # decisions of an episode
+    total, step = 0, 0
+    while progress.frames < frames:
+        place = step % (length + 1)  # the first record of an episode has no action
+        for _ in range(settings.envs):
+            progress.records += 1
+            if place:
+                progress.decisions += 1
+                progress.frames += settings.repeat
+            if place == length:
+                progress.episodes += 1
+                progress.finished_frames += length * settings.repeat
+            # What can be sampled from replay: windows in V3, episodes in V1 and V2.
+            if version == "v3":
+                window = agent.batch_length + agent.replay_context
+                progress.items += step + 1 >= window
+            else:
+                progress.items = progress.episodes
+            total += schedule.updates(progress)
+        step += 1
+    return total

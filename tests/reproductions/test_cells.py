@@ -1,0 +1,44 @@
+"""Which runs a grid consists of."""
+
+import dreamer_tf
+from reproductions import tasks
+from reproductions.cells import ROOT, make_cells, protocols_of
+from tests.reproductions.grids import cells
+
+
+def test_cells_are_whole_tables_seed_by_seed():
+    made = make_cells("dmc_vision", ["v1", "v2", "v3"], [], [0, 1])
+    assert len(made) == 120
+    assert [c.seed for c in made] == [0] * 60 + [1] * 60
+    assert {(c.version, c.protocol, c.frames) for c in made} == {
+        ("v1", "paper", 5_000_000),
+        ("v2", "paper", 2_000_000),
+        ("v3", "arxiv_v2", 1_000_000),
+    }
+    made = make_cells("dmc_proprio", ["v3"], [], [0], "nature")
+    assert len(made) == 20  # and 18 under arxiv_v2
+    assert len(make_cells("dmc_proprio", ["v3"], [], [0])) == 18
+    assert len(make_cells("dmc_vision", ["v3"], ["cup_catch"] * 2, [0])) == 1
+
+
+def test_every_protocol_of_the_presets_has_budgets():
+    for benchmark in tasks.BENCHMARKS:
+        for version, known in dreamer_tf.configs.presets.PROTOCOLS.items():
+            assert set(protocols_of(benchmark, version)) == set(known)
+
+
+def test_the_command_of_a_cell(tmp_path):
+    cell = cells()[0]
+    assert cell.path(tmp_path) == tmp_path / "lite/dmc_proprio/v1/walker_walk/0"
+    assert cell.log(tmp_path) == tmp_path / "lite/dmc_proprio/v1/walker_walk/0.log"
+    assert cell.command(tmp_path)[1:] == [
+        str(ROOT / "run.py"),
+        "train",
+        "--version=v1",
+        "--benchmark=dmc_proprio",
+        "--protocol=lite",
+        "--task=walker_walk",
+        "--seed=0",
+        "--steps=5000",
+        f"--logdir={cell.path(tmp_path)}",
+    ]
