@@ -11,9 +11,7 @@ the same inputs give the same action.
 
 import contextlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +24,7 @@ from absl import logging
 from dreamer_tf.agent import Agent, load_agent, space_to_json
 from dreamer_tf.configs.fields import to_dict
 from dreamer_tf.errors import UserError
+from dreamer_tf.files import replacing
 from dreamer_tf.training import checkpoint, logdir, loop
 
 POLICY, WEIGHTS, ABOUT = "policy", "weights.npz", "export.json"
@@ -71,7 +70,8 @@ def export_run(
         "action_space": space_to_json(agent.action_space),
         "config": to_dict(agent.config),
     }
-    with _replacing(out) as directory:
+    with replacing(out, f"--out={out}") as directory:
+        directory.mkdir()
         about |= save_policy(agent, mode, directory)
         (directory / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
     return [out / name for name in (POLICY, WEIGHTS, ABOUT)]
@@ -255,28 +255,6 @@ def _refuse_others(out: Path) -> None:
             f"--out={out} holds {min(found)} and is not an earlier export, which would "
             "be replaced: give a new directory."
         )
-
-
-@contextlib.contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """A new directory beside `out`, which gets this name when it is complete."""
-    new, old = (out.with_name(f".{out.name}.{os.getpid()}{s}") for s in ("", ".old"))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        new.mkdir()
-        yield new
-        if out.exists():
-            out.rename(old)
-        new.rename(out)
-    except OSError as error:
-        if old.exists() and not out.exists():
-            old.rename(out)
-        raise UserError(
-            f"--out={out} cannot be written ({error.strerror or error})."
-        ) from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -659,14 +659,14 @@ class Trainer:
         if not self.progress.items:
             return  # nothing to look at yet: as soon as there is
         self.filmed = frames
-        from dreamer_tf.tools import video  # matplotlib, only where it is needed
+        from dreamer_tf import pictures  # matplotlib, only where it is needed
 
         run, parts = self.run, self.parts
-        picture = video.training_picture(
+        picture = pictures.training_picture(
             parts.agent,
             parts.replay,
             (run.seed, frames),
-            video.heading(run.version, run.task, frames),
+            pictures.heading(run.version, run.task, frames),
         )
         if picture is not None:
             self.logs.image(frames, "openloop", picture)
