@@ -184,8 +184,8 @@ def _draw(parts: Sequence[Any], steps: Iterable[int]) -> Iterator[np.ndarray]:
     size = (width / DPI, sum(heights) / DPI)
     figure = Figure(size, dpi=DPI, facecolor=PAPER)
     canvas = FigureCanvasAgg(figure)
-    rooms = figure.subfigures(len(heights), 1, height_ratios=heights)
-    for part, room in zip(parts, np.ravel(rooms)):
+    rooms: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
+    for part, room in zip(parts, rooms):
         part.draw(room)
     canvas.draw()
     background = canvas.copy_from_bbox(figure.bbox)
