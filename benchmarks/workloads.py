@@ -1,4 +1,4 @@
-"""What is measured: presets of the papers at named sizes, on walker_walk."""
+"""The workloads: presets of the papers, V3 at a named size, on walker_walk."""
 
 import dataclasses
 from typing import Any
@@ -19,7 +19,7 @@ WORKLOADS = {
 
 def load(name: str, precision: str = "float32") -> tuple[RunConfig, Any]:
     """Settings of a workload's run and of its agent."""
-    # Not above: these load Keras, of which the starting process knows nothing.
+    # Not above: these load Keras, which the process that starts the others leaves out.
     from dreamer_tf.agent import version_module
     from dreamer_tf.configs import presets
 

@@ -314,9 +314,8 @@ def test_cpu_and_memory():
     share = checks.check_cpu(64, 64, 1.5)
     assert share.mark == WARNING and "taskset -c 0-1 " in share.advice
     assert checks.check_memory((16 * 10**9, 8 * 10**9), None).mark == OK
-    assert (
-        checks.check_memory((16 * 10**9, 8 * 10**9), 2**63).mark == OK
-    )  # no real limit
+    no_limit = 2**63
+    assert checks.check_memory((16 * 10**9, 8 * 10**9), no_limit).mark == OK
     assert checks.check_memory((16 * 10**9, 10**9), None).mark == WARNING
     assert checks.check_memory((16 * 10**9, 8 * 10**9), 10**9).mark == WARNING
     unknown = checks.check_memory(None, 8 * 10**9)
@@ -421,7 +420,7 @@ def test_rows():
 
 @pytest.fixture
 def fake_world(monkeypatch):
-    """Replaces what takes seconds; returns what is to be answered."""
+    """Fakes the slow facts; returns the packages and the answers, to be changed."""
     versions = dict(GOOD)
     works = {"try_backend": {"gpus": [], "seconds": 1.0}, "try_task": {"seconds": 1.0}}
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
