@@ -235,7 +235,8 @@ class _Header:
             keys += [Line2D([], [], color=INK, lw=2.8, ls=DASHES, label="model")]
         legend: dict[str, Any] = {"ncols": len(keys), "frameon": False}
         legend |= {"fontsize": 14, "labelcolor": INK, "handletextpad": 0.5}
-        legend |= {"columnspacing": 1.6, "borderpad": 0, "borderaxespad": 0}
+        legend |= {"columnspacing": 1.3, "borderpad": 0, "borderaxespad": 0}
+        legend["handlelength"] = 1.6
         where = {"bbox_to_anchor": (MARGIN, 48), "bbox_transform": axes.transData}
         axes.legend(handles=keys, loc="center left", **where, **legend)
         if self.moving:

@@ -273,6 +273,12 @@ def test_a_failed_prediction_does_not_hide_the_truth():
     assert pictures._limits(truth * 0, truth * 0)[0] < 0
 
 
+def test_the_legend_has_room():
+    frame = first_frame(openloop({"vector": (2,)}, steps=20, context=15))
+    assert (frame[36:60, -pictures.MARGIN :] == 255).all()
+    assert (frame[36:60, -100:] != 255).any()
+
+
 def test_images_and_vectors_share_a_frame():
     entries = {"image": (16, 16, 3), "vector": (5,)}
     both = openloop(entries, steps=5)
