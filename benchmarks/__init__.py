@@ -1,4 +1,4 @@
-"""How fast this suite is, and how far from what the machine could do.
+"""How fast this suite is, and how far that is from the machine's limit.
 
     python -m benchmarks.bench --workloads=v3-proprio-1m --threads=1
 

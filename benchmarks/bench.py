@@ -35,7 +35,7 @@ from dreamer_tf.training import logdir
 ROOT = Path(__file__).parent.parent
 
 SETTINGS = ("workload", "backend", "precision", "threads")
-# Part -> its columns. Parts that need others' numbers leave columns empty without.
+# Part -> its columns. A column that needs another part's numbers is empty without it.
 MEASUREMENTS = {
     "update": (
         "update_s",
@@ -48,14 +48,14 @@ MEASUREMENTS = {
         "update_gflop",  # see flops.py
         "matmul_float32_gflop_per_s",  # of this machine
         "matmul_gflop_per_s",  # in the precision of the run
-        "attainable_s",  # if all were such products
-        "times_attainable",  # the update over that
+        "attainable_s",  # of an update at that rate
+        "times_attainable",  # update_s / attainable_s
     ),
     "policy": ("policy_1_ms", "policy_1_cpu_ms", "policy_16_ms", "policy_16_cpu_ms"),
     "replay": (
         "add_us",  # one row
         "replay_batches_per_s",
-        "replay_over_training",  # as many times what updates take
+        "replay_over_training",  # batches drawn over batches trained on, per second
     ),
     "env": ("env_decisions_per_s",),  # all environments of the run together
     "end_to_end": (
@@ -83,13 +83,13 @@ def run_child(
     repeats: int,
     cache: str = "",
 ) -> dict[str, Any]:
-    """What `measure.py` measures in a process of its own.
+    """Runs `measure.py` in a process of its own and returns what it measured.
 
     Args:
       cache: directory of compiled programs; empty for none.
 
     Raises:
-      UserError: it failed; it has said why.
+      UserError: it failed; the reason is in what it printed.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
@@ -109,7 +109,7 @@ def run_child(
 def child_environment(backend: str, threads: int, cache: str) -> dict[str, str]:
     """Environment variables of a measuring process."""
     variables = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    # Compile seconds are those of compiling, unless a start with a cache is timed.
+    # So that compiling is timed and not the reading of a cache, unless that is asked.
     variables.pop("JAX_COMPILATION_CACHE_DIR", None)
     variables[programs.WHERE] = cache
     # XLA's pools follow the cores that the process may use, see `measure.main`.
@@ -170,10 +170,7 @@ def provenance(backend: str) -> dict[str, str]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Measurements as lines, workloads as columns; what was not measured is left out.
-
-    The names of the measurements end in their units.
-    """
+    """Measurements as lines, workloads as columns; without what was not measured."""
     data = pd.DataFrame(rows).set_index("workload").reindex(columns=VALUES).T
     return _text(data.astype(float).dropna(how="all"))
 
@@ -194,7 +191,7 @@ def compare(first: Path, second: Path) -> pd.DataFrame:
 def _read(file: Path) -> pd.Series:
     try:
         data = pd.read_csv(file)
-    except (OSError, ValueError) as error:  # pandas's own are ValueErrors
+    except (OSError, ValueError) as error:  # pandas raises ValueErrors
         raise UserError(
             f"--compare names {file}, which cannot be read ({reason(error)})."
         ) from error
@@ -249,7 +246,7 @@ def run_all(
         print(f"{name}, {backend}, {precision} ...", flush=True)
         try:
             row = bench(name, backend, precision, threads, parts, repeats)
-        except UserError as error:  # the others may do better
+        except UserError as error:  # the other workloads may work
             print(f"benchmarks.bench: {error}", file=sys.stderr)
             failed += 1
             continue

@@ -7,9 +7,9 @@ are needed: 1 forward; 2 with gradients of the weights only (its input is data o
 constant) or of the input only (its weights are frozen); 3 with both. Convolutions
 count in the official form (DreamerV3's decoder: nearest upsampling, then a 5x5
 convolution at the larger size), however they are computed. Activations, norms,
-sampling, losses and optimizers are left out: few percent.
+sampling, losses and optimizers are left out: a few percent.
 
-The compilers' own counts do not serve: they take the body of a loop once.
+The compilers' own counts are of no use here: they count the body of a loop once.
 """
 
 import math

@@ -23,8 +23,8 @@ from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import UserError
 
 POLICY_BATCHES = (1, 16)
-ROWS, EPISODE = 8000, 500  # of the replay, and of each episode in it
-MATMUL = 2048  # side of the matrices whose product is the machine's limit
+ROWS, EPISODE = 8000, 500  # rows in the replay and in each of its episodes
+MATMUL = 2048  # side of the matrices whose product gives the machine's limit
 
 
 def measure(
@@ -55,7 +55,7 @@ def measure(
         if "update" in parts:
             row["replay_over_training"] = row["update_s"] / sample
     if "env" in parts or "end_to_end" in parts:
-        # As `build` does: pictures in a process of their own.
+        # As in training, images are rendered in a process of their own.
         graphics = run.obs != "proprio" and needs_graphics(run)
         how = env_arguments(run)
         with make_envs(run.task, run.envs, int(graphics), run.seed, **how) as envs:
@@ -74,7 +74,7 @@ def measure(
 
 
 def first_update(run: RunConfig, config: Any) -> float:
-    """When a run made its first update: Unix time, less the filling of its replay."""
+    """Unix time of a run's first update, as if filling its replay took no time."""
     from dreamer_tf.training.build import build
     from dreamer_tf.training.experience import Update
     from dreamer_tf.training.schedules import Progress
@@ -94,7 +94,7 @@ def first_update(run: RunConfig, config: Any) -> float:
 
 
 def _update(agent: Any, replay: Any, repeats: int) -> dict[str, Any]:
-    """Of the compiled update, compilation, memory and the machine's limit."""
+    """Times of the update and its compilation, memory, and the machine's limit."""
     from benchmarks.flops import update_flops
 
     batch = replay.sample()
@@ -186,11 +186,11 @@ def _experience(run: RunConfig, made: Any, progress: Any) -> Iterator[Any]:
     return experience(made, progress, run.repeat, run.seed)
 
 
-# --- What they need ----------------------------------------------------------
+# --- Runs to measure, and how ------------------------------------------------
 
 
 def short_schedule(config: Any) -> Any:
-    """The same updates per decision, from the start and in the smallest rounds.
+    """Settings with as many updates per decision, from the start, in small rounds.
 
     DreamerV1 makes 100 updates at a time, which would take minutes to time.
     """
@@ -203,12 +203,12 @@ def short_schedule(config: Any) -> Any:
 
 
 def spaces_of(run: RunConfig) -> tuple[spaces.Dict, spaces.Space]:
-    """Spaces of observations and actions, without a picture being made."""
+    """Spaces of observations and actions, found without rendering anything."""
     from dreamer_tf.envs import make_envs
     from dreamer_tf.envs.base import image_box
     from dreamer_tf.training.build import env_arguments
 
-    # Where pictures follow, not even MuJoCo may be loaded beside TensorFlow.
+    # Where images are observed, this process, with TensorFlow, must not load MuJoCo.
     pictures = run.obs != "proprio"
     how = env_arguments(run) | {"obs": "proprio"}
     with make_envs(run.task, 1, int(pictures), run.seed, **how) as envs:
@@ -224,7 +224,7 @@ def filled_replay(run: RunConfig, agent: Any) -> tuple[Any, float]:
     from dreamer_tf.replay import make_replay
 
     replay = make_replay(run.version, agent.config, int(run.replay_gb * 1e9), run.seed)
-    random, some = np.random.default_rng(0), 64  # different rows, again and again
+    random, some = np.random.default_rng(0), 64  # rows that differ; they are repeated
     rows: dict[str, np.ndarray] = {
         key: random.integers(0, 256, (some, *shape), np.uint8)
         if len(shape) == 3
@@ -248,7 +248,7 @@ def filled_replay(run: RunConfig, agent: Any) -> tuple[Any, float]:
 
 
 def timed(call: Callable[[], Any], repeats: int, warm: int = 3) -> tuple[float, float]:
-    """Medians of wall and CPU seconds of a call, after some that do not count."""
+    """Medians of wall and CPU seconds of a call, after some uncounted ones."""
     for _ in range(warm):
         call()
     times = []
@@ -318,7 +318,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the task that `bench.run_child` describes; writes what came out."""
     task = json.loads(argv[1])
     if task["threads"]:
-        # Before any library counts the cores, since XLA's own pools heed no variable.
+        # Before any library counts the cores: XLA's own pools read no variable.
         cores = sorted(os.sched_getaffinity(0))[: task["threads"]]
         os.sched_setaffinity(0, cores)
     programs.keep()

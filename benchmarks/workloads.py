@@ -1,4 +1,4 @@
-"""What is measured: presets of the papers at named sizes, on walker_walk."""
+"""The workloads: presets of the papers, V3 at a named size, on walker_walk."""
 
 import dataclasses
 from typing import Any

@@ -263,9 +263,7 @@ class TanhNormal(Continuous):
     """
 
     def __init__(self, mean, std, min_std: float, init_std: float, samples: int = 100):
-        super().__init__(
-            mean, std, min_std=min_std, init_std=init_std, samples=samples
-        )
+        super().__init__(mean, std, min_std=min_std, init_std=init_std, samples=samples)
         mean, std = (ops.cast(x, "float32") for x in (mean, std))
         self.mean = 5 * ops.tanh(mean / 5)
         self.std = ops.softplus(std + init_std) + min_std

@@ -131,6 +131,7 @@ class Behaviour(NamedTuple):
 class DreamerV1(Agent):
     """World model, actor and critic of DreamerV1. See `agent.py`."""
 
+    config: Config
     version = "v1"
     losses = ("pcont",)
 

@@ -23,7 +23,7 @@ from keras import layers, ops
 
 from dreamer_tf import engine, nets, rssm
 from dreamer_tf.agent import Agent, weighted
-from dreamer_tf.configs.v2 import Kl, RewardNorm, Rssm
+from dreamer_tf.configs.v2 import Config, Kl, RewardNorm, Rssm
 from dreamer_tf.distributions import (
     Bernoulli,
     Distribution,
@@ -205,6 +205,7 @@ class Behaviour(NamedTuple):
 class DreamerV2(Agent):
     """World model, actor and critic of DreamerV2. See `agent.py`."""
 
+    config: Config
     version = "v2"
     losses = ("kl", "discount")
     batch_name = "dataset.batch"

@@ -23,7 +23,7 @@ from keras import ops
 
 from dreamer_tf import nets, rssm
 from dreamer_tf.agent import Agent, weighted
-from dreamer_tf.configs.v3 import Dyn, RetNorm
+from dreamer_tf.configs.v3 import Config, Dyn, RetNorm
 from dreamer_tf.distributions import (
     Bernoulli,
     BoundedNormal,
@@ -237,6 +237,7 @@ class Behaviour(NamedTuple):
 class DreamerV3(Agent):
     """World model, actor and critic of DreamerV3. See `agent.py`."""
 
+    config: Config
     version = "v3"
     latents = ("deter", "stoch")
     losses = ("dyn", "rep", "rew", "con", "policy", "value", "repval")

@@ -4,8 +4,8 @@
     python examples/dream.py --logdir=logs/own_env
     python run.py video --logdir=logs/own_env
 
-A run stores the name of its environment. `gym_<module>:<id>` is one that every command
-can find, as long as Python finds the module:
+A run stores the name of its environment. Every command can make `gym_<module>:<id>`
+from it, provided that Python finds the module:
 
     python run.py train --version=v1 --benchmark=gym --protocol=lite \
         --task=gym_examples.own_env:Thermostat-v0 --logdir=logs/own_env_v1
@@ -59,7 +59,7 @@ class Thermostat(gymnasium.Env):
     def outside(self):
         return 10 * math.sin(2 * math.pi * self.hour / 24)
 
-    def observe(self):  # about as large as 1: networks learn it sooner
+    def observe(self):  # numbers of about size 1, which networks learn sooner
         return {"room": self.room / 10, "outside": self.outside / 10}
 
     def render(self):
@@ -75,13 +75,13 @@ class Thermostat(gymnasium.Env):
 
 TASK = "gym_examples.own_env:Thermostat-v0"
 
-# So that a few hundred frames are enough: learn often, from short sequences.
+# Many updates from short sequences, so that a few hundred frames are enough.
 SMALL = {"batch_size": 8, "batch_length": 16, "train_ratio": 128}
 SMALL |= {"opt.lr": 1e-3, "opt.warmup": 20}
 
 
 def main(_):
-    print(check_env(make_env(TASK)))  # says what to change, if anything
+    print(check_env(make_env(TASK)))  # what to change, if anything
     run, config = presets.load("v3", "gym", "lite", TASK)
     where = {"steps": STEPS.value, "logdir": LOGDIR.value, "log_every": 100}
     run = updated(run, where | {"envs": 1, "repeat": 1})
@@ -96,5 +96,5 @@ if __name__ == "__main__":
     STEPS = flags.DEFINE_integer("steps", 800, "frames to train for", lower_bound=1)
     LOGDIR = flags.DEFINE_string("logdir", "logs/own_env", "directory of the run")
     app.run(main)
-else:  # imported by gymnasium, which looks for the name
+else:  # gymnasium imports this file to find the name
     gymnasium.register("Thermostat-v0", Thermostat, max_episode_steps=50)

@@ -22,12 +22,12 @@ from gymnasium import spaces
 
 import run
 from dreamer_tf import agent as agents
-from dreamer_tf import replay
+from dreamer_tf import files, replay
 from dreamer_tf.configs import config_class, presets
 from dreamer_tf.configs import fields as configs
 from dreamer_tf.envs import Envs, make_env
 from dreamer_tf.errors import UserError
-from dreamer_tf.training import checkpoint, evaluate, logdir
+from dreamer_tf.training import evaluate, logdir
 from reproductions import collect, grid, report, scores
 from reproductions.outside import read_outside
 from tests import fakes
@@ -598,7 +598,7 @@ def of_an_older_version(home):
     del stored["restarts"]
     (path / "loop.json").write_text(json.dumps(stored))
     marker = json.loads((path / "COMPLETE").read_text())
-    marker["loop.json"] = checkpoint._digest(path / "loop.json")
+    marker["loop.json"] = files.digest(path / "loop.json")
     (path / "COMPLETE").write_text(json.dumps(marker))
 
 

@@ -10,10 +10,12 @@ import pytest
 import run
 from dreamer_tf.envs import dmc, gl
 from dreamer_tf.tools import doctor
-from dreamer_tf.tools.doctor import OK, PROBLEM, WARNING
+from dreamer_tf.tools import doctor_checks as checks
+from dreamer_tf.tools import doctor_facts as facts
+from dreamer_tf.tools.doctor_checks import OK, PROBLEM, WARNING
 
-PINS = doctor.read_pins(doctor.ROOT / "requirements.txt", "tensorflow")
-JAX = doctor.read_pins(doctor.ROOT / "requirements-jax.txt", "jax")
+PINS = facts.read_pins(facts.ROOT / "requirements.txt", "tensorflow")
+JAX = facts.read_pins(facts.ROOT / "requirements-jax.txt", "jax")
 GOOD = dict(PINS.versions)  # an installation as pinned
 GOOD_JAX = dict(JAX.versions)
 
@@ -37,23 +39,23 @@ def test_pins():
 
 @pytest.mark.parametrize(("kind", "pins"), [("tensorflow", PINS), ("jax", JAX)])
 def test_its_own_tables_agree_with_the_pins(kind, pins, tmp_path):
-    unpinned = doctor.read_pins(tmp_path / "requirements.txt", kind)
+    unpinned = facts.read_pins(tmp_path / "requirements.txt", kind)
     assert unpinned.direct == pins.direct
     assert unpinned.requirement("tf-keras") in ("tf_keras", "tf-keras")
-    for name, version in doctor.SIMULATOR.items():
+    for name, version in checks.SIMULATOR.items():
         assert pins.versions[name] == version
         assert f"{name.replace('-', '_')}=={version}" in dmc._VERSIONS
 
 
 def test_installed():
-    versions = doctor.installed()
+    versions = facts.installed()
     assert versions["pytest"] == pytest.__version__ and "dm-control" in versions
 
 
 def test_installed_survives_a_broken_installation(tmp_path, monkeypatch):
     (tmp_path / "~okens-1.0.dist-info").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
-    assert "pytest" in doctor.installed()
+    assert "pytest" in facts.installed()
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,7 @@ def test_installed_survives_a_broken_installation(tmp_path, monkeypatch):
     ],
 )
 def test_python(version, bare, mark):
-    found = doctor.check_python(version, "bin/python", "jax", bare, "pip install all")
+    found = checks.check_python(version, "bin/python", "jax", bare, "pip install all")
     assert found.mark == mark
     assert (mark == OK) != ("make env-jax" in found.advice)
     assert ("pip install all" in found.advice) == bare
@@ -77,20 +79,20 @@ def test_python(version, bare, mark):
     [("tensorflow", PINS, GOOD), ("jax", JAX, GOOD_JAX)],
 )
 def test_the_pinned_packages_are_right(kind, pins, versions):
-    findings = doctor.check_packages(versions, pins, kind)
+    findings = checks.check_packages(versions, pins, kind)
     assert {finding.mark for finding in findings} == {OK}
     assert not any(finding.advice for finding in findings)
 
 
 def test_builds_of_the_pinned_version_are_right():
     versions = {"tensorflow": f"{PINS.versions['tensorflow']}+cuda"}
-    assert doctor.check_package("tensorflow", versions, PINS).mark == OK
+    assert checks.check_package("tensorflow", versions, PINS).mark == OK
 
 
 def test_missing_and_different_packages():
     versions = GOOD | {"keras": "3.14.0", "pandas": "2.3.3", "tzdata": "2020.1"}
     versions = without(versions, "numpy", "tabulate", "six")
-    findings = doctor.check_packages(versions, PINS, "tensorflow")
+    findings = checks.check_packages(versions, PINS, "tensorflow")
     numpy, tabulate = only(findings, PROBLEM)
     assert numpy.advice.endswith(f"-m pip install numpy=={PINS.versions['numpy']}")
     assert tabulate.name == "missing packages" and tabulate.found == "tabulate"
@@ -104,30 +106,30 @@ def test_missing_and_different_packages():
 
 def test_many_packages_are_installed_from_the_file():
     few = without(GOOD, *list(PINS.direct - {"tensorflow", "keras"}))
-    missing = doctor.check_others(few, PINS, shown=())[0]
+    missing = checks.check_others(few, PINS, shown=())[0]
     assert missing.advice.endswith("-r requirements.txt") and "rich" in missing.found
 
 
 def test_packages_without_pins(tmp_path):
-    pins = doctor.read_pins(tmp_path / "requirements.txt", "tensorflow")
+    pins = facts.read_pins(tmp_path / "requirements.txt", "tensorflow")
     versions = GOOD | {"keras": "3.99"}
-    findings = doctor.check_packages(versions, pins, "tensorflow")
+    findings = checks.check_packages(versions, pins, "tensorflow")
     assert {finding.mark for finding in findings} == {OK}
-    findings = doctor.check_packages(without(versions, "rich"), pins, "tensorflow")
+    findings = checks.check_packages(without(versions, "rich"), pins, "tensorflow")
     assert only(findings, PROBLEM)[0].advice.endswith("-m pip install rich")
 
 
 @pytest.mark.parametrize("mujoco", ["4.0.0", "5.1", "10.0.0.dev3"])
 def test_mujoco_4(mujoco):
     versions = {"dm-control": "1.0.50", "mujoco": mujoco, "mujoco-core": mujoco}
-    (found,) = doctor.check_simulator(versions, PINS)
+    (found,) = checks.check_simulator(versions, PINS)
     assert found.mark == PROBLEM and f"mujoco {mujoco}" in found.found
     assert "pip uninstall -y mujoco mujoco-core && " in found.advice
     assert found.advice.endswith("pip install dm_control==1.0.50 mujoco==3.17.0")
 
 
 def test_remains_of_mujoco_4():
-    found = doctor.check_simulator(GOOD | {"mujoco-core": "4.0.0"}, PINS)
+    found = checks.check_simulator(GOOD | {"mujoco-core": "4.0.0"}, PINS)
     assert [finding.mark for finding in found] == [OK, WARNING]
     assert "uninstall -y mujoco mujoco-core && " in found[1].advice
     assert "mujoco==3.17.0" in found[1].advice
@@ -135,8 +137,8 @@ def test_remains_of_mujoco_4():
 
 def test_other_simulators():
     versions = {"dm-control": "1.0.50", "mujoco": "3.18.0"}
-    assert [f.mark for f in doctor.check_simulator(versions, PINS)] == [OK, WARNING]
-    found = doctor.check_simulator({"mujoco": "4.0.0"}, PINS)
+    assert [f.mark for f in checks.check_simulator(versions, PINS)] == [OK, WARNING]
+    found = checks.check_simulator({"mujoco": "4.0.0"}, PINS)
     assert found[0].mark == PROBLEM and "dm_control==1.0.50" in found[0].advice
 
 
@@ -156,7 +158,7 @@ def test_other_simulators():
 def test_probability(kind, packages, mark, part):
     pins = PINS if kind == "tensorflow" else JAX
     versions = {"tf-keras": "2.21.0", "jax": "0.10.2", **packages}
-    found = doctor.check_probability(versions, pins, kind)
+    found = checks.check_probability(versions, pins, kind)
     assert found.mark == mark and part in found.found
     wanted = "tensorflow-probability" if kind == "tensorflow" else "tfp-nightly"
     if mark != OK:
@@ -167,14 +169,14 @@ def test_probability(kind, packages, mark, part):
 
 def test_two_builds_of_probability():
     versions = GOOD | {"tfp-nightly": "0.26.0.dev1"}
-    found = doctor.check_probability(versions, PINS, "tensorflow")
+    found = checks.check_probability(versions, PINS, "tensorflow")
     assert found.mark == PROBLEM
     assert "uninstall -y tensorflow-probability tfp-nightly && " in found.advice
     assert found.advice.endswith(PINS.requirement("tensorflow-probability"))
 
 
 def test_probability_needs_tf_keras():
-    found = doctor.check_probability(without(GOOD, "tf-keras"), PINS, "tensorflow")
+    found = checks.check_probability(without(GOOD, "tf-keras"), PINS, "tensorflow")
     assert found.mark == PROBLEM
     assert found.advice.endswith(f"install {PINS.requirement('tf-keras')}")
 
@@ -189,16 +191,16 @@ def test_probability_needs_tf_keras():
     ],
 )
 def test_choice_of_the_backend(environ, settings, expected):
-    assert doctor.choose_backend(environ, settings) == expected
+    assert facts.choose_backend(environ, settings) == expected
 
 
 def test_settings_of_keras(tmp_path):
     environ = {"KERAS_HOME": str(tmp_path)}
-    assert doctor.keras_settings(environ) == {}
+    assert facts.keras_settings(environ) == {}
     (tmp_path / "keras.json").write_text('{"backend": "jax"}')
-    assert doctor.keras_settings(environ) == {"backend": "jax"}
+    assert facts.keras_settings(environ) == {"backend": "jax"}
     (tmp_path / "keras.json").write_text("{")
-    assert doctor.keras_settings(environ) == {}
+    assert facts.keras_settings(environ) == {}
 
 
 @pytest.mark.parametrize(
@@ -213,25 +215,25 @@ def test_settings_of_keras(tmp_path):
     ],
 )
 def test_bad_backends(name, versions, answer, part, advice):
-    found = doctor.check_backend(name, "KERAS_BACKEND", versions, answer, "advice")
+    found = checks.check_backend(name, "KERAS_BACKEND", versions, answer, "advice")
     assert found.mark == PROBLEM and part in found.found and advice in found.advice
 
 
 def test_good_backend():
     answer = {"gpus": [], "seconds": 1.0}
-    found = doctor.check_backend("jax", "KERAS_BACKEND", GOOD_JAX, answer, "advice")
+    found = checks.check_backend("jax", "KERAS_BACKEND", GOOD_JAX, answer, "advice")
     assert found.mark == OK and not found.advice
 
 
 def gpu(name="tensorflow", seen=(), here=("NVIDIA T4",), failure="", **options):
     versions = options.get("versions", GOOD if name == "tensorflow" else GOOD_JAX)
     environ = options.get("environ", {})
-    return doctor.check_gpu(name, seen, here, failure, versions, environ, PINS)
+    return checks.check_gpu(name, seen, here, failure, versions, environ, PINS)
 
 
 def test_gpu():
-    assert gpu(here=[]) == doctor.Finding(OK, "GPU", "no GPU: CPU only")
-    assert gpu(seen=["NVIDIA T4"]) == doctor.Finding(OK, "GPU", "NVIDIA T4")
+    assert gpu(here=[]) == checks.Finding(OK, "GPU", "no GPU: CPU only")
+    assert gpu(seen=["NVIDIA T4"]) == checks.Finding(OK, "GPU", "NVIDIA T4")
     assert gpu(seen=None).mark == WARNING
 
 
@@ -268,14 +270,14 @@ def test_nvidia_smi(script, expected, tmp_path, monkeypatch):
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert doctor.nvidia() == expected
+    assert facts.nvidia() == expected
 
 
 def opengl(works=("egl",), dm_control=True, **environ):
     def probe(name):
         return "" if name in works else f"no {name} here"
 
-    return doctor.check_opengl(environ, dm_control, probe)
+    return checks.check_opengl(environ, dm_control, probe)
 
 
 def test_opengl():
@@ -296,62 +298,70 @@ def test_a_bad_choice_of_opengl(chosen):
 
 
 def test_opengl_is_not_blamed_for_dm_control():
-    found = doctor.check_opengl({}, False, lambda name: pytest.fail("was tried"))
-    assert found.mark == WARNING and found.advice == doctor.ABOVE
+    found = checks.check_opengl({}, False, lambda name: pytest.fail("was tried"))
+    assert found.mark == WARNING and found.advice == checks.ABOVE
 
 
 def test_tasks_that_fail():
-    found = doctor.check_task(doctor.DMC_TASK, {"error": "UserError: no"}, "pip ...")
+    found = checks.check_task(checks.DMC_TASK, {"error": "UserError: no"}, "pip ...")
     assert found.mark == PROBLEM and found.advice == "pip ..."
     assert "UserError: no" in found.found
 
 
 def test_cpu_and_memory():
-    assert doctor.check_cpu(2, 16, None) == doctor.Finding(OK, "CPU", "2 cores of 16")
-    assert doctor.check_cpu(2, 2, 2.0).mark == OK
-    share = doctor.check_cpu(64, 64, 1.5)
+    assert checks.check_cpu(2, 16, None) == checks.Finding(OK, "CPU", "2 cores of 16")
+    assert checks.check_cpu(2, 2, 2.0).mark == OK
+    share = checks.check_cpu(64, 64, 1.5)
     assert share.mark == WARNING and "taskset -c 0-1 " in share.advice
-    assert doctor.check_memory(16 * 10**9, 8 * 10**9, None).mark == OK
-    assert doctor.check_memory(16 * 10**9, None, 2**63).mark == OK  # no real limit
-    assert doctor.check_memory(16 * 10**9, 10**9, None).mark == WARNING
-    assert doctor.check_memory(16 * 10**9, 8 * 10**9, 10**9).mark == WARNING
+    assert checks.check_memory((16 * 10**9, 8 * 10**9), None).mark == OK
+    no_limit = 2**63
+    assert checks.check_memory((16 * 10**9, 8 * 10**9), no_limit).mark == OK
+    assert checks.check_memory((16 * 10**9, 10**9), None).mark == WARNING
+    assert checks.check_memory((16 * 10**9, 8 * 10**9), 10**9).mark == WARNING
+    unknown = checks.check_memory(None, 8 * 10**9)
+    assert unknown.mark == WARNING and "without psutil" in unknown.found
 
 
 def test_this_machine():
-    usable, total = doctor.cores()
+    usable, total = facts.cores()
     assert 1 <= usable <= total
-    size, available = doctor.main_memory()
-    assert available is None or 0 < available < size
+    size, available = facts.main_memory()
+    assert 0 < available < size
+
+
+def test_memory_is_not_known_without_psutil(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    assert facts.main_memory() is None
 
 
 def test_limits_of_containers(tmp_path):
-    assert doctor.limits(tmp_path) == (None, None)
+    assert facts.limits(tmp_path) == (None, None)
     new, old = tmp_path / "new", tmp_path / "old"
     new.mkdir()
     (new / "cpu.max").write_text("150000 100000\n")
     (new / "memory.max").write_text("4000000000\n")
-    assert doctor.limits(new) == (1.5, 4_000_000_000)
+    assert facts.limits(new) == (1.5, 4_000_000_000)
     (new / "cpu.max").write_text("max 100000\n")
     (new / "memory.max").write_text("max\n")
-    assert doctor.limits(new) == (None, None)
+    assert facts.limits(new) == (None, None)
     (old / "cpu").mkdir(parents=True)
     (old / "memory").mkdir()
     (old / "cpu" / "cpu.cfs_quota_us").write_text("-1\n")
     (old / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
     (old / "memory" / "memory.limit_in_bytes").write_text("4000000000\n")
-    assert doctor.limits(old) == (None, 4_000_000_000)
+    assert facts.limits(old) == (None, 4_000_000_000)
 
 
 def test_disk(tmp_path):
     path = tmp_path / "not" / "yet"
-    found = doctor.check_disk(str(path), free=lambda path: 10**12)
+    found = checks.check_disk(str(path), free=lambda path: 10**12)
     assert found.mark == OK and f"(in {tmp_path})" in found.found
     assert not list(tmp_path.iterdir())  # nothing is left behind
-    full = doctor.check_disk(str(path), free=lambda path: 10**9)
+    full = checks.check_disk(str(path), free=lambda path: 10**9)
     assert full.mark == WARNING and "--disk_gb=0.8" in full.advice
     (tmp_path / "not").write_text("")
     for blocked in (path, path.parent):
-        found = doctor.check_disk(str(blocked))
+        found = checks.check_disk(str(blocked))
         assert found.mark == PROBLEM and "is a file" in found.found
 
 
@@ -359,13 +369,13 @@ def test_disk_without_locks(tmp_path):
     def lock(file, how):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    found = doctor.check_disk(str(tmp_path), lock=lock)
+    found = checks.check_disk(str(tmp_path), lock=lock)
     assert found.mark == PROBLEM and "No locks available" in found.found
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
 def test_disk_that_cannot_be_written():
-    assert doctor.check_disk("/proc/run").mark == PROBLEM
+    assert checks.check_disk("/proc/run").mark == PROBLEM
 
 
 def test_a_check_that_raises_is_a_problem():
@@ -377,16 +387,16 @@ def test_a_check_that_raises_is_a_problem():
     assert "ZeroDivisionError: 3 by 0" in found.found
 
 
-@pytest.mark.parametrize("task", [doctor.DMC_TASK, doctor.GYM_TASK])
+@pytest.mark.parametrize("task", [checks.DMC_TASK, checks.GYM_TASK])
 def test_tasks_for_real(task):
-    found = doctor.check_task(task, doctor.ask("try_task", task), "")
+    found = checks.check_task(task, doctor.ask("try_task", task), "")
     assert found.mark == OK, found
 
 
 def test_processes_that_fail():
     error = doctor.ask("try_task", "gym_CartPoll-v1")["error"]
     assert error.startswith("UserError: ") and "\n" not in error
-    assert doctor.ask("try_task", doctor.DMC_TASK, timeout=0.01) == {
+    assert doctor.ask("try_task", checks.DMC_TASK, timeout=0.01) == {
         "error": "no answer within 0.01 seconds"
     }
 
@@ -394,12 +404,12 @@ def test_processes_that_fail():
 def test_processes_that_crash(monkeypatch, tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import os\nos.abort()\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    error = doctor.ask("try_task", doctor.DMC_TASK)["error"]
+    error = doctor.ask("try_task", checks.DMC_TASK)["error"]
     assert error.startswith("killed by SIGABRT (")
 
 
 def test_rows():
-    finding = doctor.Finding(WARNING, "thing", "a b " * 20, "do --this   (or that)")
+    finding = checks.Finding(WARNING, "thing", "a b " * 20, "do --this   (or that)")
     lines = doctor.row(finding, 70).splitlines()
     assert lines[0].startswith("warning  thing    ") and len(lines) > 2
     column = lines[0].index("a b")
@@ -410,17 +420,17 @@ def test_rows():
 
 @pytest.fixture
 def fake_world(monkeypatch):
-    """Replaces what takes seconds; returns what is to be answered."""
+    """Fakes the slow facts; returns the packages and the answers, to be changed."""
     versions = dict(GOOD)
     works = {"try_backend": {"gpus": [], "seconds": 1.0}, "try_task": {"seconds": 1.0}}
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     monkeypatch.delenv("MUJOCO_GL", raising=False)
-    monkeypatch.setattr(doctor, "keras_settings", lambda environ: {})
-    monkeypatch.setattr(doctor, "installed", lambda: versions)
-    monkeypatch.setattr(doctor, "nvidia", lambda: ([], ""))
-    monkeypatch.setattr(doctor, "main_memory", lambda: (10**10, 10**10))
-    monkeypatch.setattr(doctor, "limits", lambda: (None, None))
-    monkeypatch.setattr(doctor, "LEAST_DISK", 0)
+    monkeypatch.setattr(facts, "keras_settings", lambda environ: {})
+    monkeypatch.setattr(facts, "installed", lambda: versions)
+    monkeypatch.setattr(facts, "nvidia", lambda: ([], ""))
+    monkeypatch.setattr(facts, "main_memory", lambda: (10**10, 10**10))
+    monkeypatch.setattr(facts, "limits", lambda: (None, None))
+    monkeypatch.setattr(checks, "LEAST_DISK", 0)
     monkeypatch.setattr(doctor, "ask", lambda name, *arguments: works[name])
     monkeypatch.setattr(gl, "probe", lambda name: "")
     return versions, works
@@ -452,7 +462,7 @@ def test_the_command_with_problems(fake_world, capsys, tmp_path):
 
 
 def test_a_broken_check_is_a_row(fake_world, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(doctor, "nvidia", lambda: 1 / 0)
+    monkeypatch.setattr(facts, "nvidia", lambda: 1 / 0)
     assert run.main(["doctor", f"--logdir={tmp_path}"]) == 1
     out = capsys.readouterr().out
     assert "problem  GPU" in out and "ZeroDivisionError" in out and "memory" in out
@@ -476,7 +486,7 @@ def test_it_imports_the_standard_library_only():
 
 @pytest.mark.slow
 def test_the_backend_for_real():
-    name, source = doctor.choose_backend(os.environ, doctor.keras_settings(os.environ))
+    name, source = facts.choose_backend(os.environ, facts.keras_settings(os.environ))
     answer = doctor.ask("try_backend")
-    found = doctor.check_backend(name, source, doctor.installed(), answer, "")
+    found = checks.check_backend(name, source, facts.installed(), answer, "")
     assert found.mark == OK and isinstance(answer["gpus"], list), found

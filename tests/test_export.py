@@ -39,7 +39,7 @@ SETTINGS = dataclasses.replace(
 
 
 def noisy(agent):
-    """The same agent with weights that matter: some outputs start at zero."""
+    """Adds noise to the weights: at the start some of them make all outputs zero."""
     rng = np.random.default_rng(1)
     for variable in agent.variables.values():
         if "float" in variable.dtype:
@@ -49,7 +49,7 @@ def noisy(agent):
 
 
 def observations(agent, size, steps=6):
-    """Random ones; all episodes begin at first, and one of them again later."""
+    """Random observations; all episodes begin at the first, one begins again later."""
     rng = np.random.default_rng(2)
     for step in range(steps):
         obs = {
@@ -97,7 +97,7 @@ def test_acts_as_the_agent(test, shapes, actions, mode, size, changes, tmp_path)
 
 
 def act_alike(agent, out, names, mode, size):
-    """Step by step, each with its own state."""
+    """Compares agent and export step by step, each with its own state."""
     policy = tf.saved_model.load(str(out / "policy"))
     state, found = agent.initial_state(size), policy.initial_state(size)
     for obs in observations(agent, size):
@@ -151,7 +151,7 @@ def trained(tmp_path_factory):
     return path
 
 
-# What is installed where the tests run, but may not be where the policy does.
+# Packages that are installed here but may not be where the exported policy acts.
 ABSENT = ("dreamer_tf", "keras", "tf_keras", "tensorflow_probability", "tests")
 ALONE = f"""
 import sys
@@ -207,7 +207,7 @@ NAMES = ("policy", "weights.npz", "export.json")
 
 
 def fake_policy(agent, mode, directory):
-    """Writes at once what takes seconds otherwise."""
+    """Stands in for `save_policy`, which takes seconds."""
     (directory / "policy").mkdir()
     (directory / "weights.npz").write_text(mode)
     return {}

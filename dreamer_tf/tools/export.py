@@ -1,19 +1,17 @@
 """A run's policy as files that need nothing but TensorFlow.
 
     OUT/policy/       SavedModel with `initial_state` and `act`, for any batch size
-    OUT/weights.npz   the variables that these read, by the agent's names
-    OUT/export.json   of what run it is, and the names, shapes and dtypes of inputs
-                      and outputs; ends with six lines that use it
+    OUT/weights.npz   the variables that `act` reads, by the agent's names
+    OUT/export.json   the run it comes from; names, shapes and dtypes of inputs and
+                      outputs; and, at its end, six lines of Python that use it
 
-The state of the policy goes in and out by name, and so does the seed of its noise:
-the same inputs give the same action.
+The policy's state goes in and out by name, and the seed of its noise goes in: the same
+inputs give the same action.
 """
 
 import contextlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +24,7 @@ from absl import logging
 from dreamer_tf.agent import Agent, load_agent, space_to_json
 from dreamer_tf.configs.fields import to_dict
 from dreamer_tf.errors import UserError
+from dreamer_tf.files import replacing
 from dreamer_tf.training import checkpoint, logdir
 from dreamer_tf.training.build import env_arguments
 
@@ -72,7 +71,8 @@ def export_run(
         "action_space": space_to_json(agent.action_space),
         "config": to_dict(agent.config),
     }
-    with _replacing(out) as directory:
+    with replacing(out, f"--out={out}") as directory:
+        directory.mkdir()
         about |= save_policy(agent, mode, directory)
         (directory / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
     return [out / name for name in (POLICY, WEIGHTS, ABOUT)]
@@ -94,7 +94,7 @@ def save_policy(
     Raises:
       OSError: the directory cannot be written.
     """
-    import tensorflow as tf  # not above: on JAX there may be none
+    import tensorflow as tf  # not above: it may be missing where JAX is installed
 
     obs, state = _names("obs", agent.shapes), _names("state", agent.initial_state(1))
     functions = _functions(agent, mode, obs, state)
@@ -142,12 +142,12 @@ def _functions(
         obs["is_first"] = inputs["is_first"]
         state = {key: inputs[name] for key, name in state_names.items()}
         size = tf.shape(obs["is_first"])[0]
-        # Of the state only the size matters there, which is unknown until it runs.
+        # The noise depends on the state's batch size only, unknown until this runs.
         sized = {"action": SimpleNamespace(shape=(size, agent.actions))}
         noise = agent.draw_policy(inputs["seed"], obs, sized)
         noise = {key: _to_front(x, axes[key]) for key, x in noise.items()}
-        state["frames"] = tf.fill([size, 1], float(agent.frames))  # DreamerV1 asks
-        # The rows of each operation are merged, not computed one after the other.
+        state["frames"] = tf.fill([size, 1], float(agent.frames))  # for V1
+        # vectorized_map computes all rows of an operation at once.
         action, state = tf.vectorized_map(row, (noise, obs, state), warn=False)
         return {"action": action} | {state_names[key]: x for key, x in state.items()}
 
@@ -167,7 +167,7 @@ def _functions(
     inputs += [batch(name, start[key][0]) for key, name in state_names.items()]
     inputs += [tf.TensorSpec((2,), tf.int32, "seed")]
     size = tf.TensorSpec((), tf.int32, "batch_size")
-    # Without XLA, which is not everywhere where TensorFlow is.
+    # Without XLA, which not every build of TensorFlow has.
     begin, go_on = (tf.function(f, autograph=False) for f in (initial_state, act))
     return {
         "initial_state": begin.get_concrete_function(batch_size=size),
@@ -236,7 +236,7 @@ def _batch_axes(agent: Agent) -> dict[str, int]:
 
 
 def _to_front(x: Any, axis: int) -> Any:
-    """The same with `axis` as the first one."""
+    """Moves `axis` to the front."""
     rest = [i for i in range(len(x.shape)) if i != axis]
     return keras.ops.transpose(x, [axis, *rest])
 
@@ -259,30 +259,8 @@ def _refuse_others(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """A new directory beside `out`, which gets this name when it is complete."""
-    new, old = (out.with_name(f".{out.name}.{os.getpid()}{s}") for s in ("", ".old"))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        new.mkdir()
-        yield new
-        if out.exists():
-            out.rename(old)
-        new.rename(out)
-    except OSError as error:
-        if old.exists() and not out.exists():
-            old.rename(out)
-        raise UserError(
-            f"--out={out} cannot be written ({error.strerror or error})."
-        ) from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No notes of TensorFlow on every file that it writes."""
+    """Keeps TensorFlow from printing a note for every file that it writes."""
     before = logging.get_verbosity()
     logging.set_verbosity(logging.WARNING)
     try:

@@ -120,7 +120,7 @@ def test_convolutions_by_hand():
 
 
 def compiler_flops(fn, *args):
-    """What the backend's compiler counts; it takes the body of a loop once."""
+    """Operations that the backend's compiler counts, the body of a loop once."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -212,7 +212,7 @@ def test_every_workload_loads():
 
 
 def standin(workload, backend, precision, threads, parts, repeats, cache=""):
-    """Instead of a process: the same numbers for every workload but one."""
+    """Stands in for a process: one workload fails, the others give the same numbers."""
     if workload == "v2-proprio":
         raise UserError("It failed.")
     if list(parts) == ["startup"]:
