@@ -31,7 +31,7 @@ from keras import ops
 from dreamer_tf import engine, rssm
 from dreamer_tf.configs import config_class
 from dreamer_tf.configs.fields import from_dict, to_dict, validate
-from dreamer_tf.distributions import Continuous, Distribution, OneHot, sg
+from dreamer_tf.distributions import Continuous, OneHot, sg
 from dreamer_tf.envs.base import RESERVED
 from dreamer_tf.envs.spaces import (
     check_action_space,
@@ -139,7 +139,7 @@ class Agent(abc.ABC):
     acts_last: ClassVar[bool] = False  # in the last imagined state, too
     context = 0  # rows of a batch that only give the start state
     horizon: int  # steps of imagination
-    action_kind: type[Distribution]  # of the actor
+    action_kind: Any  # class of the actor's distributions
     cell: Any
     encoder: Any
     reward: Head
@@ -195,7 +195,7 @@ class Agent(abc.ABC):
         """One decision; returns actions and the new model state."""
 
     @abc.abstractmethod
-    def observations(self, state) -> dict[str, Distribution]:
+    def observations(self, state) -> dict:
         """Predicted distribution of every observation entry in a model state."""
 
     @abc.abstractmethod
@@ -443,8 +443,8 @@ class Agent(abc.ABC):
         Returns:
           Per entry `[..., *shape]`; images in [0, 1], not clipped.
         """
-        state = State(state["deter"], state["stoch"])
-        return {k: x.observation for k, x in self.observations(state).items()}
+        seen = self.observations(State(state["deter"], state["stoch"]))
+        return {k: dist.observation for k, dist in seen.items()}
 
     def dream(
         self,

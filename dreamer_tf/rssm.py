@@ -34,7 +34,7 @@ class Belief(NamedTuple):
 
     deter: Any
     stoch: Any
-    dist: Distribution
+    dist: Any
 
     @property
     def state(self) -> State:
@@ -59,7 +59,7 @@ class Cell(layers.Layer):
 
     blocks = 1  # of the recurrent state, see `nets.BlockLinear`
 
-    def __init__(self, latents: type[Distribution], stoch: int, **kwargs):
+    def __init__(self, latents: Any, stoch: int, **kwargs):
         super().__init__(**kwargs)
         self.latents, self.stoch = latents, stoch
 

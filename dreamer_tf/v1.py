@@ -25,7 +25,6 @@ from dreamer_tf.configs.v1 import Config
 from dreamer_tf.distributions import (
     Bernoulli,
     DiagNormal,
-    Distribution,
     ImageNormal,
     OneHot,
     TanhNormal,
@@ -113,7 +112,7 @@ class Model(NamedTuple):
 
     losses: dict[str, Any]  # by name, [B, T] or scalars
     belief: Belief  # posterior states, [B, T, ...]
-    prior: Distribution  # of the same latents, before the observation
+    prior: Any  # distribution of the same latents, before the observation
     kl: Any  # [B, T], in nats
 
 

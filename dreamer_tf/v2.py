@@ -26,7 +26,6 @@ from dreamer_tf.agent import Agent, weighted
 from dreamer_tf.configs.v2 import Config, Kl, RewardNorm, Rssm
 from dreamer_tf.distributions import (
     Bernoulli,
-    Distribution,
     ImageNormal,
     OneHot,
     OneHots,
@@ -182,7 +181,7 @@ class Model(NamedTuple):
 
     losses: dict[str, Any]  # by name, [B, T] or scalars
     belief: Belief  # posterior states, [B, T, ...]
-    prior: Distribution  # of the same latents, before the observation
+    prior: Any  # distribution of the same latents, before the observation
     kl: Any  # [B, T], in nats
 
 
@@ -196,7 +195,7 @@ class Behaviour(NamedTuple):
     weight: Any  # [H + 1, N], product of the discounts before a state
     ret: Any  # [H, N], λ-returns
     action: Any  # [H - 1, N, A], all but the last
-    policy: Distribution  # they were sampled from
+    policy: Any  # the distributions they were sampled from
     entropy: Any  # [H - 1, N], of the policy
     normed: Any  # [H + 1, N], normalised rewards
     mag: Any  # the magnitude by which they were
@@ -314,7 +313,7 @@ class DreamerV2(Agent):
             return OneHot(out["out"])
         return self.action_kind(out["out"], out["std"], c.min_std, c.init_std)
 
-    def _action_kind(self) -> type[Distribution]:
+    def _action_kind(self) -> type:
         name = self.config.actor.dist
         if name == "auto":
             name = "onehot" if self.discrete else "trunc_normal"

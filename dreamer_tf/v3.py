@@ -27,7 +27,6 @@ from dreamer_tf.configs.v3 import Config, Dyn, RetNorm
 from dreamer_tf.distributions import (
     Bernoulli,
     BoundedNormal,
-    Distribution,
     OneHot,
     OneHots,
     SquaredError,
@@ -214,15 +213,15 @@ class Model(NamedTuple):
 
     losses: dict[str, Any]  # by name, [B, T]
     belief: Belief  # posterior states, [B, T, ...]
-    prior: Distribution  # of the same latents, before the observation
+    prior: Any  # distribution of the same latents, before the observation
 
 
 class Behaviour(NamedTuple):
     """What actor and critic learn from; time first, N = starts of imagination."""
 
     action: Any  # [H + 1, N, A], chosen in the start and the imagined states
-    policy: Distribution  # from which they were sampled
-    critic: TwoHot  # [H + 1, N]
+    policy: Any  # the distributions they were sampled from
+    critic: TwoHot  # predicted values, [H + 1, N]
     reward: Any  # [H + 1, N], predicted in these states
     goes_on: Any  # [H + 1, N], predicted continuation
     value: Any  # [H + 1, N]
@@ -434,7 +433,10 @@ class DreamerV3(Agent):
     def train_step(self, noise, batch, carry=None):
         """One update of everything; returns metrics and latents for replay."""
         start, rows = self.start_and_rows(batch, carry)
-        total, seen, grads = self.gradients(noise, rows, start)
+        return self.apply(*self.gradients(noise, rows, start))
+
+    def apply(self, total, seen, grads):
+        """Takes the step that `gradients` has prepared."""
         losses, model, dream, b, _ = seen
         metrics = summary(self, total, losses, model, dream, b)
         metrics |= self.opt.apply(list(grads.values()))

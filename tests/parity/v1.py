@@ -7,7 +7,16 @@ import numpy as np
 from gymnasium import spaces
 from keras import ops
 
-from dreamer_tf import distributions, engine, nets, optimizers, replay, returns, v1
+from dreamer_tf import (
+    distributions,
+    engine,
+    nets,
+    optimizers,
+    replay,
+    returns,
+    rssm,
+    v1,
+)
 from dreamer_tf.configs.fields import leaves, updated
 from dreamer_tf.envs.base import ActionScale, Env, action_box, image_box
 from tests.parity.common import Rows, below, built, load_weights
@@ -30,6 +39,8 @@ def make_config(recorded: dict) -> v1.Config:
     for name, value in recorded.items():
         if name in known:
             changes[name] = 0 if value is None else value
+        elif name == "loss_scales":  # our own extension
+            changes |= {f"loss_scales.{k}": v for k, v in value.items()}
         elif name not in OTHER:
             raise AssertionError(f"{name}={value} is not supported")
     return updated(v1.Config(), changes)
@@ -55,8 +66,8 @@ def agent(data, config, run):
         def spy(name):
             def wrapped(*args):
                 seen[name] = getattr(type(made), name)(made, *args)
-                if name == "model_gradients":
-                    seen["heads"] = outputs(made, seen[name][0]["feat"])
+                if name == "model_gradients":  # before weights change
+                    seen["first"] = first_tensors(made, batch, seen[name][1])
                 return seen[name]
 
             setattr(made, name, wrapped)
@@ -64,7 +75,7 @@ def agent(data, config, run):
         spy("model_gradients")
         spy("behaviour_gradients")
         metrics, _ = made.train_step(noise, batch)
-        return metrics, seen
+        return metrics, named_tensors(**seen)
 
     state = list(made.variables.values())
     step = engine.compile(step, made.draw, read=state, write=state, jit=run.jit)
@@ -112,13 +123,52 @@ def make_agent(data, config):
     return made
 
 
+def first_tensors(made, batch, model):
+    """What the world model has computed, by the names of the recorded quantities."""
+    belief, feat = model.belief, made.cell.feat(model.belief)
+    return outputs(made, feat) | {
+        "embed": made.tokens(batch),
+        "feat": feat,
+        "prior_mean": model.prior.mean,
+        "prior_std": model.prior.std,
+        "kl": model.kl,
+        "div": model.losses["kl"],
+        "prior_ent": model.prior.entropy(),
+        "post_ent": belief.dist.entropy(),
+        "post_deter": belief.deter,
+        "post_stoch": belief.stoch,
+        "post_mean": belief.dist.mean,
+        "post_std": belief.dist.std,
+        "image_logprob": -model.losses["image"],
+    }
+
+
+def named_tensors(first, model_gradients, behaviour_gradients):
+    """What was computed in an update, by the names of the recorded quantities."""
+    _, _, grads = model_gradients
+    _, (dream, b, _), more = behaviour_gradients
+    for each in more:
+        grads = grads | each
+    imagined = {
+        "feat": b.feat,
+        "action": dream.action,
+        "weight": b.weight,
+        "reward": b.reward[:-1],
+        "value": b.value[:-1],
+        "pcont": b.discount[:-1],
+        "bootstrap": b.value[-1],
+        "return": b.ret,
+    }
+    return {"first": first, "imagined": imagined, "grads": grads}
+
+
 def outputs(made, feat):
     """What decoder, heads and actor say of posterior features."""
     dist = made.actor(feat)
     out = {
-        "image_mean_first": made.dec(feat[:1, :1])["image"][0, 0],
+        "image_mean_first": made.decoder(feat[:1, :1])["image"].mean[0, 0],
         "reward_mean": made.reward(feat).mean,
-        "value_mean": made.value(feat).mean,
+        "value_mean": made.critic(feat).mean,
     }
     if not made.discrete:
         out |= {"action_loc": dist.mean, "action_scale": dist.std}
@@ -139,28 +189,17 @@ def curves(rows, data, history):
 
 def forward(rows, data, first):
     rows.group = "forward"
-    model, _ = first["model_gradients"]
-    out = first["behaviour_gradients"][0]
-    ours = {f"post_{k}": v for k, v in model["post"].items()} | first["heads"] | model
-    ours["image_logprob"] = model["likes"]["image"]
     for name, theirs in below(data, "first/").items():
-        rows.relative(name, ours[name], theirs, 2e-5)
+        rows.relative(name, first["first"][name], theirs, 2e-5)
     rows.group = "imagination"
-    ours = {k: out[k] for k in ("feat", "action", "weight")}
-    ours |= {k: out[k][:-1] for k in ("reward", "value")}
-    ours |= {"pcont": out["discount"][:-1], "bootstrap": out["value"][-1]}
-    ours["return"] = out["target"]
     for name, theirs in below(data, "imag/").items():
-        rows.relative(name, ours[name], theirs, 2e-5)
+        rows.relative(name, first["imagined"][name], theirs, 2e-5)
 
 
 def gradients(rows, data, first):
     rows.group = "gradients"
-    grads = first["model_gradients"][1]
-    for part in first["behaviour_gradients"][1:]:
-        grads = grads | part
     for name, theirs in below(data, "gnorm/").items():
-        rows.relative(name, np.linalg.norm(grads[name]), theirs, 5e-5)
+        rows.relative(name, np.linalg.norm(first["grads"][name]), theirs, 5e-5)
 
 
 def finals(rows, data, final, weights):
@@ -202,8 +241,9 @@ def lambda_returns(rows, get, config, run):
         zeros = np.zeros_like(reward)
         pcont = options["pcont"]
         pcont = first(d["pcont"]) if pcont == "array" else zeros + pcont
-        args = reward, value, pcont, d.get("bootstrap", zeros[0])
-        lam = options["lambda"]
+        bootstrap = d.get("bootstrap", zeros[0])
+        following = np.concatenate([value[1:], bootstrap[None]])
+        args, lam = (reward, pcont, following), options["lambda"]
         ours = run(lambda a=args, lam=lam: returns.lambda_return(*map(_t, a), lam))
         rows.relative(f"lambda_return {i}", ours, first(d["return"]), 1e-5)
 
@@ -248,47 +288,49 @@ def latents(rows, get, run):
 def networks(rows, get, run):
     rows.group = "rssm"
     d = get("rssm")
-    cell = v1.RSSM(
-        d["step/prev_stoch"].shape[-1],
-        d["step/prev_deter"].shape[-1],
-        d["step/prev_action"].shape[-1],
-        d["step/embed"].shape[-1],
-        name="dynamics",
-    )
+    sizes = {"stoch_size": d["step/prev_stoch"].shape[-1]}
+    sizes["deter_size"] = d["step/prev_deter"].shape[-1]
+    widths = d["step/prev_action"].shape[-1], d["step/embed"].shape[-1]
+    cell = v1.RSSM(v1.Config(**sizes), *widths, name="dynamics")
     cell.build()
     load_weights({v.path: v for v in cell.trainable_variables}, part(d, "weight/"))
     eps = lambda *shape: ops.broadcast_to(_t(d["eps_latent"]), (*shape, cell.stoch))
 
     def prior(deter):
-        dist = cell.dist(cell.prior(deter))
+        dist = cell.prior(deter)
         stoch = dist.sample(eps(*deter.shape[:-1]))
         return {"mean": dist.mean, "std": dist.std, "stoch": stoch, "deter": deter}
 
+    def posterior(belief):
+        found = {"mean": belief.dist.mean, "std": belief.dist.std}
+        return found | {"deter": belief.deter, "stoch": belief.stoch}
+
+    def observe(embed, action, start):
+        size, length = embed.shape[:2]
+        batch = {"action": action, "is_first": np.zeros((size, length), bool)}
+        return rssm.observe(cell, start, embed, batch, eps(size, length))
+
     def step():
-        state = {k: _t(d[f"step/prev_{k}"]) for k in ("deter", "stoch")}
-        size = state["deter"].shape[0]
-        action, embed = _t(d["step/prev_action"]), _t(d["step/embed"])
-        x, observe = cell.observing(embed, action, np.zeros(size, bool))
-        _, post = observe(state, x, eps(size))
-        start, imagine = cell.imagining(state)
-        img = imagine(start, action, eps(size))
+        state = rssm.State(*(_t(d[f"step/prev_{k}"]) for k in ("deter", "stoch")))
+        action, embed = (_t(d[f"step/{k}"])[:, None] for k in ("prev_action", "embed"))
+        belief, last = observe(embed, action, state)
+        img = rssm.advance(cell, state, action[:, 0], eps(len(d["step/embed"])))
+        post = {k: v[:, 0] for k, v in posterior(belief).items()}
         return named(
-            post=post | {"feat": cell.feat(post)},
-            prior=prior(post["deter"]),
-            img=prior(img["deter"]) | img,
+            post=post | {"feat": cell.feat(last)},
+            prior=prior(last.deter),
+            img=prior(img.deter) | img._asdict(),
         )
 
     def sequence():
         embed, action = _t(d["seq/embed"]), _t(d["seq/action"])
         size, length = embed.shape[:2]
-        noise, start = eps(size, length), cell.initial(size)
-        none = np.zeros((size, length), bool)
-        last, post = v1.rssm.observe(cell, start, embed, action, none, noise)
-        later = v1.rssm.predict(cell, last, action, noise)
+        belief, last = observe(embed, action, cell.initial(size))
+        later = rssm.predict(cell, last, action, eps(size, length))
         return named(
-            post=post,
-            prior=prior(post["deter"]),
-            open=prior(later["deter"]) | later,
+            post=posterior(belief),
+            prior=prior(belief.deter),
+            open=prior(later.deter) | later._asdict(),
         )
 
     for group, fn in (("step", step), ("seq", sequence)):
@@ -337,7 +379,7 @@ def networks(rows, get, run):
             rows.relative(f"{name} {key}", value, d[f"{name}/{key}"], 1e-5)
     image, d = np.arange(256, dtype=np.uint8), get("preprocess")
     rows.relative("preprocess image", d["image"], image, 0)
-    ours = run(lambda: nets.centred(_t(image)))
+    ours = run(lambda: distributions.centred(_t(image)))
     rows.relative("preprocess image out", ours, d["image_out"], 1e-6)
     rows.relative("preprocess reward", np.tanh(d["reward"]), d["reward_tanh"], 1e-5)
 
@@ -348,7 +390,8 @@ def make_head(name, weights):
     depth = len(own) // 2 - 1
     width, units = own[f"{name}/h0/kernel"].shape
     outputs = {"hout": own[f"{name}/hout/kernel"].shape[-1]}
-    head = nets.Head(depth, units, outputs, hidden="h{}", group="", name=name)
+    names = {"hidden": "h{}", "group": "", "name": name}
+    head = nets.HeadNet(depth, units, outputs, "elu", "none", **names)
     return built(head, own, (None, width))
 
 
@@ -359,11 +402,11 @@ def policies(rows, get, config, run):
         d = get(f"actor/{i}")
         head = make_head("actor", part(d, "weight/"))
         made = types.SimpleNamespace(
-            pol=head, discrete=False, config=v1.Config(action_init_std=init_std)
+            discrete=False, config=v1.Config(action_init_std=init_std)
         )
 
-        def evaluate(made=made, d=d):
-            dist = v1.DreamerV1.actor(made, _t(feat))
+        def evaluate(head=head, made=made, d=d):
+            dist = v1.DreamerV1._action(made, head(_t(feat)))
             log_prob = dist.log_prob(_t(d["action"]))
             return {"loc": dist.mean, "scale": dist.std, "log_prob": log_prob}
 

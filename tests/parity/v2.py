@@ -52,6 +52,8 @@ def make_config(recorded: dict) -> v2.Config:
             if value is None:  # "no clipping", "no decay"
                 value = 0
             changes[name] = tuple(value) if isinstance(value, list) else value
+        elif name.startswith("loss_scales."):  # of any entry
+            changes[name] = value
         elif name in DEAD | RUN or name.startswith(("expl_", "disag_")):
             pass
         elif name not in FIXED or value != FIXED[name]:

@@ -7,9 +7,9 @@ import numpy as np
 from gymnasium import spaces
 from keras import ops
 
-from dreamer_tf import distributions, engine, nets, optimizers, returns, v3
+from dreamer_tf import distributions, engine, nets, optimizers, returns, rssm, v3
 from dreamer_tf.configs.fields import updated
-from dreamer_tf.configs.v3 import Opt
+from dreamer_tf.configs.v3 import Dyn, Opt, RetNorm
 from tests.parity.common import Rows, below, built, load_weights
 
 # What the official config can say, and we fix because the papers do.
@@ -43,7 +43,7 @@ def make_config(recorded: dict) -> v3.Config:
     known = {name for name, _ in _leaves(dataclasses.asdict(v3.Config()))}
     changes = {}
     for name, value in _leaves(recorded):
-        if name in known:
+        if name in known or name.startswith("loss_scales."):
             changes[name] = tuple(value) if isinstance(value, list) else value
         elif name not in DEAD and value != FIXED.get(name.split(".")[-1]):
             raise AssertionError(f"{name}={value} is not supported")
@@ -72,10 +72,10 @@ def agent(data, config, run):
         made.retnorm.variables[name].assign(value)
 
     def step(noise, batch, carry):
-        out, grads = made.gradients(noise, batch, carry)
-        metrics, feedback = made.apply(out, grads)
-        keep = ("losses", "post", "model", "imag", "repl")
-        return {k: out[k] for k in keep}, grads, metrics, feedback
+        start, rows = made.start_and_rows(batch, carry)
+        total, seen, grads = made.gradients(noise, rows, start)
+        metrics, feedback = made.apply(total, seen, grads)
+        return named(made, rows, *seen), grads, metrics, feedback
 
     state = list(made.variables.values())
     step = engine.compile(step, made.draw, read=state, write=state, jit=run.jit)
@@ -96,6 +96,29 @@ def agent(data, config, run):
     gradients(rows, data, config, grads)
     finals(rows, data, config, final, weights)
     return rows
+
+
+def named(made, rows, losses, model, dream, b, replayed):
+    """What led to the losses, by the names of the recorded quantities."""
+    policy = {"logits": b.policy.logits} if made.discrete else {}
+    policy |= {} if made.discrete else {"mean": b.policy.mean, "std": b.policy.std}
+    belief = {"deter": model.belief.deter, "stoch": model.belief.stoch}
+    return {
+        "losses": losses,
+        "post": belief | {"logit": model.belief.dist.raw[0]},
+        "model": {"tokens": made.tokens(rows), "prior_logit": model.prior.raw[0]},
+        "imag": {
+            "feat": dream.feat.x,
+            "action": dream.action,
+            "policy": policy,
+            "rew": b.reward,
+            "con": b.goes_on,
+            "val": b.value,
+            "slowval": b.slow,
+            "ret": b.ret,
+        },
+        "repl": replayed,
+    }
 
 
 def make_agent(data, config):
@@ -297,8 +320,7 @@ def latents(rows, get, config, run):
     for i in range(len(config["cat"])):
         d = get(f"onehot{i}")
         unimix, free = float(d["unimix"]), float(d["free"])
-        dist = lambda x: distributions.OneHot(x, unimix)
-        total = lambda x: ops.sum(x, -1)
+        dist = lambda x: distributions.OneHots(x, unimix)
         post, prior = d["post"], d["prior"]
         rows.relative(
             f"onehot{i} mixed",
@@ -308,11 +330,11 @@ def latents(rows, get, config, run):
         )
         rows.relative(
             f"onehot{i} entropy",
-            run(lambda: total(dist(_t(post)).entropy())),
+            run(lambda: dist(_t(post)).entropy()),
             d["entropy"],
             1e-5,
         )
-        kl = lambda q, p: total(dist(q).kl(dist(p)))
+        kl = lambda q, p: dist(q).kl(dist(p))
         rows.relative(
             f"onehot{i} kl", run(lambda: kl(_t(post), _t(prior))), d["kl"], 1e-5
         )
@@ -321,8 +343,8 @@ def latents(rows, get, config, run):
         )
         (grad,) = run.grad(lambda x: ops.sum(dist(x).sample() * d["st_weight"]), post)
         rows.relative(f"onehot{i} straight-through", grad, d["st_grad"], 1e-5)
-        dyn = lambda p: ops.maximum(free, kl(_t(post), p))
-        rep = lambda q: ops.maximum(free, kl(q, _t(prior)))
+        dyn = lambda p: v3.kl_loss(dist(_t(post)), dist(p), free)
+        rep = lambda q: v3.kl_loss(dist(q), dist(_t(prior)), free)
         rows.relative(f"onehot{i} dyn", run(lambda: dyn(_t(prior))), d["dyn"], 1e-5)
         rows.relative(f"onehot{i} rep", run(lambda: rep(_t(post))), d["rep"], 1e-5)
         (grad,) = run.grad(lambda p: ops.sum(dyn(p)), prior)
@@ -336,7 +358,9 @@ def policies(rows, get, config, run):
     d = get("bounded_normal")
     minstd, maxstd = float(d["minstd"]), float(d["maxstd"])
     x, w = d["x"], {k[2:]: v for k, v in d.items() if k.startswith("w/")}
-    head = nets.Outputs({"mean": config["adim"], "stddev": config["adim"]}, name="head")
+    head = nets.HeadNet(
+        0, 1, {"mean": config["adim"], "stddev": config["adim"]}, group="", name="head"
+    )
     built(head, w, x.shape)
 
     def dist():
@@ -357,7 +381,7 @@ def policies(rows, get, config, run):
     d = get("categorical")
     x, w = d["x"], {k[2:]: v for k, v in d.items() if k.startswith("w/")}
     classes = w["head/logits/kernel"].shape[-1]
-    head = nets.Outputs({"logits": classes}, name="head")
+    head = nets.HeadNet(0, 1, {"logits": classes}, group="", name="head")
     built(head, w, x.shape)
     dist = lambda: distributions.OneHot(head(_t(x))["logits"])
     chosen = np.eye(classes, dtype="float32")[d["action"]]
@@ -417,7 +441,7 @@ def networks(rows, get, config, run):
     w = {k[2:]: v for k, v in d.items() if k.startswith("w/")}
     depth = sum(k.startswith("val/mlp/linear") for k in w) // 2
     units, bins = w["val/head/logits/kernel"].shape
-    head = nets.MLPHead(depth, units, {"logits": bins}, name="val")
+    head = nets.HeadNet(depth, units, {"logits": bins}, name="val")
     built(head, w, d["x"].shape)
     rows.relative(
         "mlphead",
@@ -433,7 +457,7 @@ def rssm_steps(rows, d, config, run):
     sizes = {
         k: config["rssm"][k] for k in ("deter", "hidden", "stoch", "classes", "blocks")
     }
-    dyn = v3.Dyn(
+    dyn = Dyn(
         **sizes,
         imglayers=count("prior"),
         obslayers=count("obs"),
@@ -441,10 +465,8 @@ def rssm_steps(rows, d, config, run):
     )
     cell = v3.RSSM(dyn, d["action"].shape[-1], d["tokens"].shape[-1], name="dyn")
     built(cell, w)
-    state = {k: d[k] for k in ("deter", "stoch")}
-    core = lambda deter, stoch, action: cell.core()(
-        deter, cell.parts(deter), stoch, cell.embed_action(action)
-    )[0]
+    state = rssm.State(*(d[k] for k in ("deter", "stoch")))
+    core = lambda *x: cell.core(*x).whole
     inputs = [d[k] for k in ("deter", "stoch", "action")]
     rows.relative(
         "rssm core",
@@ -460,20 +482,24 @@ def rssm_steps(rows, d, config, run):
         rows.relative(f"rssm gradient {name}", grad, d[f"dcore_d{name}"], 1e-5)
 
     def observe():
-        x, step = cell.observing(_t(d["tokens"]), _t(d["action"]), _t(d["reset"]))
-        _, post = step(keras.tree.map_structure(_t, state), x, None)
-        return post, cell.prior(post["deter"])
+        batch = {"action": d["action"], "is_first": d["reset"], "tokens": d["tokens"]}
+        batch = {k: _t(v)[:, None] for k, v in batch.items()}
+        start = keras.tree.map_structure(_t, state)
+        post, last = rssm.observe(cell, start, batch["tokens"], batch)
+        logits = post.dist.raw[0][:, 0], cell.prior(last.deter).raw[0]
+        return last._asdict(), *logits
 
-    post, prior = run(observe, cell.variables)
+    post, logit, prior = run(observe, cell.variables)
     rows.relative("rssm observe deter", post["deter"], d["next_deter"], 1e-5)
-    rows.relative("rssm observe logit", post["logit"], d["post_logit"], 1e-5)
+    rows.relative("rssm observe logit", logit, d["post_logit"], 1e-5)
     rows.relative("rssm observe stoch", post["stoch"], d["post_stoch"], 1e-6)
     rows.relative("rssm prior logit", prior, d["prior_logit"], 1e-5)
 
     def imagine():
-        start, step = cell.imagining(keras.tree.map_structure(_t, state))
-        out = step(start, _t(d["action"]), None)
-        return out, cell.prior(out["deter"])
+        start = keras.tree.map_structure(_t, state)
+        out = rssm.predict(cell, start, _t(d["action"])[:, None])
+        out = {k: v[:, 0] for k, v in out._asdict().items()}
+        return out, cell.prior(out["deter"]).raw[0]
 
     out, logit = run(imagine, cell.variables)
     rows.relative("rssm imagine deter", out["deter"], d["img_deter"], 1e-5)
@@ -517,13 +543,16 @@ def coders(rows, name, d, obs, shapes, enc, dec, run):
 def learning(rows, get, config, run):
     rows.group = "returns"
     d = get("lambda")
-    args = [d[k].astype("float32").T for k in ("last", "term", "rew", "boot")]
+    last, term, rew, boot = (
+        d[k].astype("float32").T[1:] for k in ("last", "term", "rew", "boot")
+    )
     disc, lam = float(d["disc"]), float(d["lam"])
-    ret = run(lambda: returns.lambda_return_v3(*map(_t, args), disc, lam))
+    args = rew, (1 - term) * disc, boot, (1 - last) * lam
+    ret = run(lambda: returns.lambda_return(*map(_t, args)))
     rows.relative("lambda", ret.T, d["ret"], 1e-5)
-    zero = np.zeros_like(d["con"])
-    args = [x.T for x in (zero, 1 - d["con"], d["rew"], d["boot"])]
-    ret = run(lambda: returns.lambda_return_v3(*map(_t, args), 1.0, lam))
+    con = d["con"].T[1:]
+    args = rew, con, boot, np.full_like(con, lam)
+    ret = run(lambda: returns.lambda_return(*map(_t, args)))
     rows.relative("lambda imagined", ret.T, d["ret_imag"], 1e-5)
     rows.relative("weight", np.cumprod(d["con"], 1), d["weight_imag"], 1e-5)
     normaliser(rows, get, run)
@@ -535,7 +564,7 @@ def normaliser(rows, get, run):
     rate, limit = float(get("retnorm")["rate"]), float(get("retnorm")["limit"])
     for i, debias in enumerate((False, True)):
         d = get(f"retnorm{i}")
-        norm = v3.ReturnNorm(v3.RetNorm(rate=rate, limit=limit, debias=debias))
+        norm = v3.ReturnNorm(RetNorm(rate=rate, limit=limit, debias=debias))
         seen = []
         for step in x:
             stats = run(lambda step=step: norm.stats(_t(step)), norm.variables.values())
