@@ -20,7 +20,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from dreamer_tf import programs, quiet
+from dreamer_tf import programs
 from dreamer_tf.configs import fields as configs
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import Interrupted, UserError
@@ -176,8 +176,7 @@ def main(argv: Sequence[str]) -> int:
             )
         if argv[0] != "doctor":  # which says more
             _check_backend()
-            with quiet.loading():
-                import keras  # noqa: F401
+            import keras  # noqa: F401
         return COMMANDS[argv[0]](argv[1:]) or 0
     except (UserError, flags.Error) as error:
         print(f"run.py: {error}", file=sys.stderr)

@@ -26,7 +26,6 @@ from typing import Any, Protocol, TextIO
 import pandas as pd
 from absl import flags
 
-from dreamer_tf import quiet
 from dreamer_tf.configs import fields as configs
 from dreamer_tf.errors import UserError
 from dreamer_tf.programs import THREADS
@@ -554,8 +553,7 @@ def _number(value: float | None) -> str:
 
 def plan(cells: Sequence[Cell], out: Path) -> str:
     """One row per version and protocol, without running anything."""
-    with quiet.loading():
-        from dreamer_tf.configs import presets  # needs a backend
+    from dreamer_tf.configs import presets  # needs a backend
 
     rows, known = [], 0.0
     groups = dict.fromkeys((c.version, c.benchmark, c.protocol) for c in cells)

@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from dreamer_tf import quiet
 from dreamer_tf.configs import fields as configs
 from dreamer_tf.configs.run import CHANGEABLE
 from dreamer_tf.errors import UserError
@@ -67,8 +66,8 @@ def changes(config: Mapping[str, Any]) -> str:
 
 def _presets() -> Any:
     """Needs a backend; the rest of the reports does not."""
-    with quiet.loading():
-        from dreamer_tf.configs import presets
+    from dreamer_tf.configs import presets
+
     return presets
 
 
