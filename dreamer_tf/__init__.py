@@ -5,6 +5,11 @@ start without a deep-learning framework.
 """
 
 import importlib
+import os
+
+# TensorFlow reports its own start (on a machine without a GPU also as errors). It reads
+# this when it is loaded; "0" shows everything.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _WHERE = {
     "make_agent": "dreamer_tf.agent",

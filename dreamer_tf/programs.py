@@ -1,13 +1,13 @@
-"""Compiled programs are kept on disk, so that a second start compiles nothing.
+"""The folder on disk of compiled programs, so that a second start compiles nothing.
 
-Both backends can do this themselves and are only told where, which they read when
-they are imported or first used: call `keep` before. A run must not fail for it:
-TensorFlow gives up where it cannot write or reads a damaged file, so both are looked
-for first.
+TensorFlow and JAX can keep what XLA compiles. They only have to be told where, by
+environment variables that they read when they are imported or first used: call `keep`
+before. TensorFlow ends the process if it cannot write there or reads a damaged file.
+A run must not fail for that, so `keep` looks for both first.
 
-XLA's programs are found by what they compute, which the backend has to work out first,
-for longer than it takes to load them. The TensorFlow engine therefore keeps that too:
-`write` and `read` its descriptions.
+XLA finds a kept program by its input, which TensorFlow gets by tracing Python code:
+that takes longer than loading the program. So the TensorFlow engine keeps this input
+too, as a "description", by `write` and `read`; see `engine/programs.py`.
 """
 
 import atexit
@@ -25,23 +25,31 @@ from pathlib import Path
 from dreamer_tf.errors import reason
 from dreamer_tf.files import write_atomic
 
+PACKAGE = Path(__file__).parent
+
 # The environment variable that names the folder; empty: nothing is kept.
 WHERE = "DREAMER_TF_CACHE"
 SUMS = "sums.json"
 DESCRIPTION = ".stablehlo"
-ROOM = 500e6  # bytes that have to be free; a program takes about 14 MB
+ROOM = 500e6  # bytes that must be free on the disk; a program takes about 14 MB
 LIMIT = 1e9  # bytes that all programs may take; every start reads them, see `check`
 
-# What a program is compiled for, besides processor and packages.
+# Folders of this package that only call programs: their code decides none.
+CALLERS = ("tools", "training")
+
+# Environment variables that a program depends on, and packages; see `_machine`.
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 SETTINGS = (*THREADS, "XLA_FLAGS")
 PACKAGES = ("tensorflow", "tensorflow-probability", "tfp-nightly", "jaxlib", "keras")
 
-_folder: Path | None = None  # for this machine's programs, if they are to be kept
+_folder: Path | None = None  # of this machine's programs; None: they are not kept
 
 
 def keep() -> None:
-    """Names a folder for the programs of this machine; says so where it cannot."""
+    """Chooses the folder for this machine's programs and tells the backends.
+
+    Prints one line to stderr, and keeps nothing, if the folder cannot be used.
+    """
     global _folder
     _folder = None
     root = os.environ.get(WHERE, "~/.cache/dreamer_tf")
@@ -71,14 +79,14 @@ def keep() -> None:
 
 
 def read(text: str) -> tuple[dict, bytes] | None:
-    """A description that was kept, if it is there and whole.
+    """A description that `write` kept; None if there is none, or it is damaged.
 
     Args:
       text: everything that decides what is described, besides the code of this package;
         empty: nothing is kept.
 
     Returns:
-      What is to be known about it, and the description proper.
+      `about` and `body`, as they were given to `write`.
     """
     path = _path(text)
     if path is None:
@@ -89,12 +97,18 @@ def read(text: str) -> tuple[dict, bytes] | None:
         if about.pop("sha256") == hashlib.sha256(body).hexdigest():
             return about, body
     except (OSError, ValueError, KeyError):
-        pass  # not kept, or damaged: it is made anew
+        pass  # The caller describes it again.
     return None
 
 
 def write(text: str, about: dict, body: bytes) -> None:
-    """Keeps a description for `read`; does without where it cannot."""
+    """Keeps a description for `read`; does nothing if the disk cannot be written.
+
+    Args:
+      text: see `read`.
+      about: facts about the description, of JSON's types.
+      body: the description itself.
+    """
     path = _path(text)
     if path is not None:
         head = about | {"sha256": hashlib.sha256(body).hexdigest()}
@@ -105,21 +119,25 @@ def write(text: str, about: dict, body: bytes) -> None:
 def _path(text: str) -> Path | None:
     if not text or _folder is None:
         return None
-    digest = hashlib.sha256(_code() + text.encode()).hexdigest()
+    digest = hashlib.sha256(_code(PACKAGE) + text.encode()).hexdigest()
     return _folder / f"{digest}{DESCRIPTION}"
 
 
 @functools.cache
-def _code() -> bytes:
-    """Changes with every line of this package."""
-    files = sorted(Path(__file__).parent.rglob("*.py"))
+def _code(package: Path) -> bytes:
+    """A digest of all code in the package that may decide what a program computes."""
+    files = sorted(
+        path
+        for path in package.rglob("*.py")
+        if path.relative_to(package).parts[0] not in CALLERS
+    )
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).digest()
 
 
 def check(folder: Path) -> None:
-    """Removes TensorFlow's programs that have changed since they were first seen.
+    """Removes programs of TensorFlow that have changed since they were first seen.
 
-    JAX looks after its own.
+    JAX checks its own programs.
 
     Raises:
       OSError: the folder cannot be read or written.
@@ -134,14 +152,14 @@ def check(folder: Path) -> None:
         if known.get(path.name, digest) == digest:
             sums[path.name] = digest
         else:
-            path.unlink(missing_ok=True)  # it is compiled anew
+            path.unlink(missing_ok=True)  # TensorFlow compiles it again.
     if sums != known:
         write_atomic(folder / SUMS, json.dumps(sums, indent=1).encode())
 
 
 def trim(root: Path) -> None:
     """Removes TensorFlow's oldest programs until they take no more than `LIMIT`."""
-    # Nothing else: the user may have named a folder that holds other things.
+    # No other files: the user may have chosen a folder that holds other things.
     names = ("xla_compile_cache__*.pb", f"*{DESCRIPTION}")
     files = [path for name in names for path in root.glob(f"{'?' * 16}/{name}")]
     facts = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in files)
@@ -154,12 +172,12 @@ def trim(root: Path) -> None:
 
 
 def _check_at_end(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # the next start says so
+    with contextlib.suppress(OSError):  # `keep` reports it at the next start.
         check(folder)
 
 
 def _machine() -> str:
-    """Changes with what programs depend on: processor, cores, packages, settings."""
+    """A digest of what programs depend on: processor, cores, packages, settings."""
     lines = [platform.machine(), platform.python_version()]
     has_affinity = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()

@@ -12,7 +12,6 @@ from it, provided that Python finds the module:
 """
 
 import math
-import os
 import statistics
 import sys
 from pathlib import Path
@@ -24,7 +23,6 @@ from gymnasium import spaces
 
 # Where Python finds dreamer_tf, and `examples.own_env`.
 sys.path.insert(0, str(Path(__file__).parents[1]))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes
 
 from dreamer_tf import make_env
 from dreamer_tf.configs import presets

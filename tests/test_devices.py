@@ -1,7 +1,7 @@
-"""Two devices that share every batch learn what one does; where precision is decided.
+"""Two devices that share every batch learn what one does; the choice of precision.
 
 The comparison runs in a process of its own (`python -m tests.test_devices v1`), because
-the number of CPU devices has to be said before the backend starts.
+the number of CPU devices must be set before the backend starts.
 """
 
 import os
@@ -20,13 +20,14 @@ from dreamer_tf.errors import UserError
 from tests import test_v1, test_v2, test_v3
 
 MODULES = {"v1": test_v1, "v2": test_v2, "v3": test_v3}
-# What a mean over each device's share, not the whole batch, would get wrong: free nats
-# between the KLs of the two shares, rewards that are normalised, percentiles.
+# Settings by which a statistic of one device's part of the batch would differ from that
+# of the whole: free nats between the KLs of the two parts, rewards that are normalised,
+# percentiles.
 CHANGES = {
     "v1": {"free_nats": 1.5},
     "v2": {"kl.free": 0.15, "reward_norm.momentum": 0.9, "pred_discount": True},
-    # Heads that begin at zero are nearly uniform over bins up to 5e8 and down to -5e8:
-    # what they predict is what rounding leaves of sums that cancel.
+    # Heads whose weights start at zero are nearly uniform over bins from -5e8 to 5e8.
+    # Their predictions would be the rounding errors of sums that cancel.
     "v3": {
         "retnorm.limit": 1e-3,
         "retnorm.rate": 0.5,
@@ -35,7 +36,7 @@ CHANGES = {
     },
 }
 UPDATES = 3
-# Two devices (JAX reads it, TensorFlow not), and a compiler in a hurry.
+# Two devices (for JAX; TensorFlow ignores it), and little optimisation by XLA.
 XLA = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
 XLA += " --xla_llvm_disable_expensive_passes=true"
 
@@ -51,7 +52,7 @@ def make(version: str, devices: int):
 def random_batch(agent, seed: int):
     module = MODULES["v3" if agent.version == "v3" else "v2"]
     batch = module.random_batch(agent, seed=seed)
-    batch["x"][1] *= 5  # so that the shares have different KLs
+    batch["x"][1] *= 5  # so that the two parts have different KLs
     return batch
 
 
@@ -79,7 +80,7 @@ def compare(version: str) -> None:
         change = np.linalg.norm(np.float64(value) - start[path])
         error = np.linalg.norm(np.float64(value) - end[path])
         assert error <= 1e-3 * change + 1e-9, (path, error, change)
-    # What one has learned goes through a checkpoint to the other, which acts on it.
+    # Two devices act on what one device has learned.
     two.load_state_dict(one.state_dict())
     for path, value in two.state_dict().items():
         np.testing.assert_array_equal(value, one.state_dict()[path], err_msg=path)
@@ -94,12 +95,12 @@ def compare(version: str) -> None:
 
 
 def two_devices() -> None:
-    """On TensorFlow; JAX is told by `XLA_FLAGS`."""
+    """Divides the CPU into two devices, on TensorFlow; JAX does it by `XLA_FLAGS`."""
     import tensorflow as tf
 
     (cpu,) = tf.config.list_physical_devices("CPU")
-    halves = [tf.config.LogicalDeviceConfiguration()] * 2
-    tf.config.set_logical_device_configuration(cpu, halves)
+    two = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(cpu, two)
 
 
 @pytest.mark.parametrize("version", MODULES)

@@ -1,4 +1,4 @@
-"""Compiled programs are kept on disk, and a run never fails for it."""
+"""Compiled programs are kept on disk; a run never fails if they cannot be."""
 
 import os
 import shutil
@@ -164,8 +164,22 @@ def test_descriptions_are_found_by_name_and_code(monkeypatch, tmp_path):
     assert programs.read("b") is None and programs.read("before") is None
     programs.write("", {}, b"no name")
     assert programs.read("") is None
-    monkeypatch.setattr(programs, "_code", lambda: b"other code")
+    monkeypatch.setattr(programs, "_code", lambda _: b"other code")
     assert programs.read("a") is None
+
+
+def test_all_code_counts_but_that_of_callers(tmp_path):
+    def write(name, text):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+        return programs._code.__wrapped__(tmp_path)
+
+    first = write("v1.py", "one")
+    second = write("nets/layers.py", "one")
+    third = write("nets/layers.py", "two")
+    assert len({first, second, third}) == 3
+    assert write("training/logs.py", "one") == third
+    assert write("tools/doctor.py", "one") == third
 
 
 def test_what_has_no_name_is_not_kept(monkeypatch):

@@ -1,19 +1,15 @@
 """What the algorithms need from a backend: compile, gradients, scans, noise, devices.
 
-`tensorflow.py` and `jax.py` offer the same functions; Keras's own choice of
-backend (`KERAS_BACKEND`, TensorFlow unless set) decides which one is used.
+`tensorflow.py` and `jax.py` offer the same functions. Keras's choice of a backend
+(`KERAS_BACKEND`, TensorFlow unless set) decides which of them is used.
 """
 
 import keras
 import numpy as np
 
 if keras.backend.backend() == "tensorflow":
-    import tensorflow_probability as tfp
-
     from dreamer_tf.engine import tensorflow as backend
 elif keras.backend.backend() == "jax":
-    from tensorflow_probability.substrates import jax as tfp
-
     # For mypy `backend` is the TensorFlow module; this one has the same functions.
     from dreamer_tf.engine import jax as backend  # type: ignore[no-redef]
 else:
@@ -30,6 +26,7 @@ fold_in = backend.fold_in
 normal = backend.normal
 register = backend.register
 scan = backend.scan
+tfp = backend.tfp  # TensorFlow Probability for this backend
 to_host = backend.to_host
 uniform = backend.uniform
 value_and_grad = backend.value_and_grad
@@ -39,9 +36,6 @@ group = devices.group
 limit_memory = devices.limit_memory
 placed = devices.placed
 platform = devices.platform
-whole_batch = devices.whole_batch
-
-__all__ = ["devices", "seed", "tfp"]
 
 
 def seed(*entropy: int) -> np.ndarray:

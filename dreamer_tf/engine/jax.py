@@ -1,7 +1,7 @@
-"""The JAX engine. See `engine/__init__.py`.
+"""The JAX engine: compile, compile_policy, gradients, scan, noise.
 
-Keras variables are read and assigned as on TensorFlow; a `StatelessScope`
-turns that into a pure function of their values.
+See `engine/__init__.py`. The algorithms read and assign Keras variables as on
+TensorFlow; a `StatelessScope` turns that into a pure function of their values.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 from keras.src.backend.common.stateless_scope import get_stateless_scope
+from tensorflow_probability.substrates import jax as tfp  # noqa: F401
 
 from dreamer_tf.engine import devices
 
@@ -31,11 +32,12 @@ def compile(
     Args:
       fn: reads Keras variables in `read` and `write`, assigns those in `write`.
       draw: `draw(seed, *args)` returns all noise of the call.
-      read, write: every variable `fn` touches; `write` is donated.
-      jit: unused here: JAX always compiles.
+      read, write: every variable that `fn` uses. The memory of `write` is reused for
+        the new values (donated).
+      jit: unused, as JAX always compiles.
       group: of `devices.group`; its devices share every call. The arguments are
         divided along their first axis, XLA divides the noise and whatever follows.
-      axes, name: unused here.
+      axes, name: unused; XLA finds out the batch axis, and JAX traces at every start.
     """
     del jit, axes, name
     written = {id(v) for v in write}
@@ -60,7 +62,7 @@ def compile(
         kept, donated = [v.value for v in read], [v.value for v in write]
         out, values = step(kept, donated, seed, args)
         for variable, value in zip(write, values):
-            # Not `assign`, which would copy what the step has just computed.
+            # `assign` would copy what the step has just computed.
             variable._value = value
         return out
 
@@ -73,8 +75,8 @@ def compile_policy(
     """Compiles `fn(seed, obs, state) -> (action, state)` for NumPy arrays.
 
     Args:
-      fn: one decision, with the noise it draws; assigns no variables.
-      read: every variable that `fn` touches.
+      fn: reads Keras variables, assigns none, and draws its own noise.
+      read: every variable that `fn` uses.
       jit, name: see `compile`.
     """
     del name
@@ -85,7 +87,7 @@ def compile_policy(
 def value_and_grad(fn: Callable[[], tuple], variables: Sequence) -> tuple:
     """`((loss, aux), gradients)` of `fn() -> (loss, aux)`; zeros where unused."""
     outer = get_stateless_scope()
-    # An inner scope does not fall through to the outer one: copy its mapping.
+    # An inner scope does not look into the outer one, so it gets a copy of its mapping.
     mapping = dict(outer.state_mapping) if outer else {}
 
     def pure(values):
@@ -98,9 +100,9 @@ def value_and_grad(fn: Callable[[], tuple], variables: Sequence) -> tuple:
 
 
 def scan(f: Callable, init: Any, xs: Any, length: int, first: Any = None) -> tuple:
-    """`jax.lax.scan`: last carry, and ys stacked to `[length, ...]`.
+    """`jax.lax.scan`, with an optional y to be put before those of the steps.
 
-    `first`, a further y, comes before the others.
+    Args and returns as in `tensorflow.py`.
     """
     carry, ys = jax.lax.scan(f, init, xs, length)
     if first is not None:

@@ -1,4 +1,7 @@
-"""The TensorFlow engine. See `engine/__init__.py`."""
+"""The TensorFlow engine: compile, compile_policy, gradients, scan, noise.
+
+See `engine/__init__.py`.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -6,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp  # noqa: F401
 from tensorflow.python.framework import ops
 
 from dreamer_tf.engine import devices, programs
@@ -26,14 +30,14 @@ def compile(
     Args:
       fn: reads Keras variables in `read` and `write`, assigns those in `write`.
       draw: `draw(seed, *args)` returns all noise of the call. It runs outside
-        of XLA: XLA's random generator on CPU is 35 times slower.
-      read, write: every variable `fn` touches.
-      jit: whether XLA compiles `fn`; not with several devices, whose exchange
-        within a step XLA knows only on GPUs.
+        of XLA, whose random generator on CPU is 35 times slower.
+      read, write: every variable that `fn` uses.
+      jit: whether XLA compiles `fn`. Ignored with several devices: XLA compiles
+        exchanges between devices only on GPUs.
       group: of `devices.group`; its devices share every call, see `devices.share`.
-      axes: of each entry of the noise, which axis is the batch.
-      name: all that decides what `fn` computes, besides the shapes it is given and
-        the code; with it, the next start does without tracing `fn`.
+      axes: the batch axis of each entry of the noise.
+      name: everything that decides what `fn` computes, besides the code and the shapes
+        of its arguments. A later start then need not trace `fn`, see `programs.py`.
     """
     if group is not None:
         return devices.share(fn, draw, group, axes or {})
@@ -52,14 +56,15 @@ def compile_policy(
 ) -> Callable:
     """Compiles `fn(seed, obs, state) -> (action, state)` for NumPy arrays.
 
-    A decision of a small agent takes less time than TensorFlow's way to hand over its
-    arguments and results, so each of them goes as one array.
+    Converting many small arrays to tensors and back takes TensorFlow longer than a
+    decision of a small agent. So all arguments are passed as one array, and all results
+    are returned as one.
 
     Args:
       fn: reads Keras variables, assigns none, and draws its own noise. Entries of
         `obs` and `state` are `[B, ...]`, float32, bool or uint8; the new state is
         float32 and shaped as the old one.
-      read: every variable `fn` touches.
+      read: every variable that `fn` uses.
       jit, name: see `compile`.
     """
     tree, calls = keras.tree, {}
@@ -89,7 +94,7 @@ def compile_policy(
             calls[key] = build((seed, obs, state), leaves)
         function, captured = calls[key]
         words = np.concatenate([_words(x) for x in leaves])
-        # Not by tf.constant, which runs an operation to fill the tensor.
+        # tf.constant would run an operation to fill the tensor.
         words = ops.EagerTensor(words, host, None)
         (result,) = (x.numpy() for x in function.call_flat(words, *captured))
         old = tree.flatten(state)
@@ -109,7 +114,7 @@ def _function(fn: Callable, variables: Sequence, jit: bool, name: str) -> Any:
 
 
 def _words(x) -> np.ndarray:
-    """The entries of an array as float32, bit by bit if they are as long."""
+    """The entries of an array as float32; those of 4 bytes keep their bits."""
     if x.itemsize == 4:
         return x.ravel().view(np.float32)
     if x.itemsize > 1:
@@ -132,18 +137,18 @@ def value_and_grad(fn: Callable[[], tuple], variables: Sequence) -> tuple:
 
 
 def scan(f: Callable, init: Any, xs: Any, length: int, first: Any = None) -> tuple:
-    """`lax.scan` for TensorFlow: compiles with and without XLA, has gradients.
+    """`lax.scan` for TensorFlow; works with and without XLA, and has gradients.
 
     Args:
       f: `f(carry, x) -> (carry, y)` over structures of tensors.
-      init: first carry.
+      init: the first carry.
       xs: structure of `[length, ...]` tensors.
-      length: number of steps, static (XLA needs a bounded loop).
-      first: a further y, before the others.
+      length: the number of steps, known beforehand (XLA needs a bounded loop).
+      first: None, or a y to be put before those of the steps.
 
     Returns:
-      Last carry, and the structure of ys stacked to `[length, ...]`; with `first`
-      they are one longer.
+      The last carry, and the structure of ys, stacked to `[length, ...]`, or with
+      `first` to `[length + 1, ...]`.
     """
     number = length + (first is not None)
     nest = tf.nest
@@ -156,8 +161,8 @@ def scan(f: Callable, init: Any, xs: Any, length: int, first: Any = None) -> tup
         )
     y_spec = spec.structured_outputs[1]
     weights = [(v, tf.convert_to_tensor(v.value)) for v in reads.variables.values()]
-    # Stacks, not slices or arrays: the gradient of a pop is a push and the other way
-    # round; of a slice it would be a whole array, at every step.
+    # xs and ys are stacks, because the gradient of a pop is a push, and of a push a
+    # pop. The gradient of a slice would be an array as large as xs, at every step.
     raw = tf.raw_ops
     flat_xs, flat_ys = nest.flatten(xs), nest.flatten(y_spec)
     inputs = [
@@ -178,7 +183,7 @@ def scan(f: Callable, init: Any, xs: Any, length: int, first: Any = None) -> tup
             for stack, y in zip(stacks, nest.flatten(y))
         ]
 
-    # Into the same stacks: joining it with them afterwards would copy everything.
+    # `first` goes into the same stacks: joining it afterwards would copy all ys.
     outputs = outputs if first is None else pushed(outputs, first)
 
     def body(i, carry, inputs, outputs):
@@ -215,8 +220,8 @@ def scan(f: Callable, init: Any, xs: Any, length: int, first: Any = None) -> tup
 class _Reads(keras.StatelessScope):
     """Collects the variables that are read inside.
 
-    What a loop's body reads, its gradient would stack for every step; weights are
-    therefore read before the loop.
+    `scan` reads them before its loop: of what is read in the loop's body, the gradient
+    would keep one copy per step.
     """
 
     def __init__(self):
@@ -224,7 +229,7 @@ class _Reads(keras.StatelessScope):
         self.variables: dict[int, keras.Variable] = {}
 
     def get_current_value(self, variable):
-        """None: the variable's own value is the one to use."""
+        """Notes the variable; returns None, so that its own value is used."""
         self.variables[id(variable)] = variable
 
 
