@@ -378,9 +378,9 @@ class DreamerV3(Agent):
         # the start state's own prediction (official `imag_loss`).
         gamma = 1.0 if c.contdisc else 1 - 1 / c.horizon
         weight = ops.cumprod(gamma * goes_on, 0) / gamma
-        # Officially 1 - goes_on is passed on, whose rounding this repeats.
-        discount = (1 - (1 - goes_on)[1:]) * gamma
-        lam = ops.full_like(discount, c.imag_loss.lam)
+        # As `replay_loss` does from flags; nothing is the last step of a dream.
+        term, last = 1 - goes_on, ops.zeros_like(goes_on)
+        discount, lam = (1 - term)[1:] * gamma, (1 - last)[1:] * c.imag_loss.lam
         ret = lambda_return(reward[1:], discount, base[1:], lam)
         # Eqs. 6, 7: returns are scaled by their range from 5 to 95 %.
         stats = self.retnorm.stats(ret)
@@ -421,8 +421,8 @@ class DreamerV3(Agent):
         last, term = (ops.cast(batch[k], "float32") for k in ("is_last", "is_terminal"))
         value = self.critic(feat if c.repval_grad else sg(feat))
         slow = sg(self.slow_critic(feat).mean)
-        discount = (1 - term)[1:] * (1 - 1 / c.horizon)  # flags have no γ in them
-        lam = (1 - last)[1:] * c.repl_loss.lam
+        gamma = 1 - 1 / c.horizon  # flags have no γ in them
+        discount, lam = (1 - term)[1:] * gamma, (1 - last)[1:] * c.repl_loss.lam
         ret = lambda_return(batch["reward"][1:], discount, boot[1:], lam)
         loss = value.loss((ret, 1.0), (slow, c.repl_loss.slowreg))
         # After an episode's last row comes the first one of another.

@@ -1,6 +1,5 @@
 """DreamerV2 against files of the formats agent_*.npz and primitives.npz."""
 
-import functools
 import math
 
 import keras
@@ -8,7 +7,7 @@ import numpy as np
 from gymnasium import spaces
 from keras import ops
 
-from dreamer_tf import distributions, engine, nets, optimizers, returns, v2
+from dreamer_tf import distributions, engine, nets, optimizers, returns, rssm, v2
 from dreamer_tf.configs.fields import leaves, updated
 from tests.parity.common import Rows, below, built, load_weights
 
@@ -101,29 +100,63 @@ def still(rows, data, made, batch, carry, run):
     """Losses, gradients and what lies between, without a step."""
 
     def probe(noise, batch, carry):
-        carry = carry or made.dyn.initial(batch["reward"].shape[0])
-        model, grads = made.model_gradients(noise, batch, carry)
-        out, *more = made.behaviour_gradients(noise, batch, model["post"])
-        recon = made.dec(model["feat"])
-        preds = {"reward": made.reward(model["feat"]).mean}
-        if made.config.pred_discount:
-            preds["discount"] = made.continues(model["feat"]).mean
-        policy = made.action_dist({k: v[:-1] for k, v in out["outs"].items()})
-        out["logprob"] = policy.log_prob(out["action"][:-1])
-        for part in more:
-            grads |= part
-        return model, out, grads, recon, preds
+        start, rows = made.start_and_rows(batch, carry or None)
+        total, model, grads = made.model_gradients(noise, rows, start)
+        losses, seen, more = made.behaviour_gradients(noise, rows, model.belief)
+        metrics = v2.summary(made, {"model": total} | losses, model, *seen)
+        for each in more:
+            grads |= each
+        return metrics, grads, named(made, batch, model, *seen)
 
     state = list(made.variables.values())
     probe = engine.compile(probe, made.draw, read=state, jit=run.jit)
-    model, out, grads, recon, preds = engine.to_host(
-        probe(engine.seed(0), batch, carry)
-    )
-    initial(rows, data, model["metrics"] | out["metrics"], made.config, grads)
+    metrics, grads, found = engine.to_host(probe(engine.seed(0), batch, carry))
+    initial(rows, data, metrics, made.config, grads)
     rows.group = "gradients"
     for name, theirs in below(data, "grad0/").items():
         rows.relative(name, grads[name], theirs, 3e-4)
-    middle(rows, data, made, batch, model, out, recon, preds)
+    rows.group = "forward"
+    for name, theirs in below(data, "mid/").items():
+        rows.relative(name, found[name], theirs, 5e-5)
+
+
+def named(made, batch, model, dream, b, value):
+    """What led to the losses, by the names of the recorded quantities."""
+    belief, feat = model.belief, made.cell.feat(model.belief)
+    prior = model.prior
+    stoch, deter = ops.split(b.feat, [made.cell.flat], -1)
+    stoch = ops.reshape(stoch, (*stoch.shape[:-1], *belief.stoch.shape[2:]))
+    c = made.config
+    found = {
+        "post_deter": belief.deter,
+        "post_stoch": belief.stoch,
+        "post_logit": belief.dist.logits,
+        "embed": made.tokens(batch),
+        "feat": feat,
+        "prior_logit": prior.logits,
+        "prior_stoch": prior.sample(),
+        "prior_deter": belief.deter,
+        "kl": model.kl,
+        "target_reward": v2.clip_reward(batch["reward"], c.clip_rewards),
+        "target_discount": c.discount * (1 - ops.cast(batch["is_terminal"], "float32")),
+        "img_deter": deter,
+        "img_stoch_index": ops.argmax(stoch, -1),
+        "img_action": ops.pad(dream.action, ((1, 0), (0, 0), (0, 0))),
+        "img_reward": b.normed,
+        "img_discount": b.discount,
+        "img_weight": b.weight,
+        "img_value_slow": b.value,
+        "img_target": b.ret,
+        "policy_entropy": b.entropy,
+        "policy_logprob": b.policy.log_prob(b.action),
+        "reward_pred": made.reward(feat).mean,
+    }
+    if c.pred_discount:
+        found["discount_pred"] = made.continues(feat).mean
+    found |= {f"like_{k}": -v for k, v in model.losses.items() if k != "kl"}
+    for key, dist in made.decoder(feat).items():
+        found |= {f"recon_{key}": dist.mean, f"recon_{key}_b0t0": dist.mean[0, 0]}
+    return found
 
 
 def make_agent(config):
@@ -141,8 +174,10 @@ def make_agent(config):
     ours = make_config(config["config"])
     space = spaces.Dict(entries, sort_keys=False)
     made = v2.DreamerV2(space, action_space, ours, seed=0)
-    assert (made.dist, made.grad) == (
-        config["resolved"]["actor_dist"],
+    kinds = {"onehot": "OneHot", "trunc_normal": "TruncNormal"}
+    kinds |= {"tanh_normal": "TanhNormal"}
+    assert (made.action_kind.__name__, made.actor_grad) == (
+        kinds[config["resolved"]["actor_dist"]],
         config["resolved"]["actor_grad"],
     )
     quantile = config.get("action_quantile")
@@ -179,42 +214,6 @@ def initial(rows, data, ours, config, grads):
 BEHAVIOUR = ("actor", "critic", "target_critic")
 
 
-def middle(rows, data, made, batch, model, out, recon, preds):
-    rows.group = "forward"
-    post, states = model["post"], out["states"]
-    starts = {k: v.reshape(-1, *v.shape[2:]) for k, v in post.items()}
-    join = lambda k: np.concatenate([starts[k][None], states[k]], 0)
-    zeros = np.zeros_like(out["action"][:1])
-    onehot = lambda x: np.eye(x.shape[-1])[x.argmax(-1)]
-    ours = {f"post_{k}": v for k, v in post.items()}
-    ours |= {
-        "embed": model["embed"],
-        "feat": model["feat"],
-        "prior_logit": model["prior_logit"],
-        "prior_stoch": onehot(model["prior_logit"]),
-        "prior_deter": post["deter"],
-        "kl": model["kl"],
-        "target_reward": model["reward"],
-        "target_discount": model["discount"],
-        "img_deter": join("deter"),
-        "img_stoch_index": join("stoch").argmax(-1),
-        "img_action": np.concatenate([zeros, out["action"]], 0),
-        "img_reward": out["reward"],
-        "img_discount": out["discount"],
-        "img_weight": out["weight"],
-        "img_value_slow": out["value"],
-        "img_target": out["target"],
-        "policy_entropy": out["entropy"],
-        "policy_logprob": out["logprob"],
-    }
-    ours |= {f"like_{k}": v for k, v in model["likes"].items()}
-    ours |= {f"recon_{k}": v for k, v in recon.items()}
-    ours |= {f"recon_{k}_b0t0": v[0, 0] for k, v in recon.items()}
-    ours |= {f"{k}_pred": v for k, v in preds.items()}
-    for name, theirs in below(data, "mid/").items():
-        rows.relative(name, ours[name], theirs, 5e-5)
-
-
 def acting(rows, data, made, batch):
     rows.group = "policy"
     seen = {k: batch[k] for k in (*made.shapes, "is_first")}
@@ -242,8 +241,8 @@ def steps(rows, data, config, made, batch, carry, run):
 
         made.model_gradients = spy
         metrics, _ = made.train_step(noise, batch, carry or None)
-        last = {k: seen[0][0]["post"][k][:, -1] for k in ("deter", "stoch")}
-        return metrics, last
+        belief = seen[0][1].belief
+        return metrics, {"deter": belief.deter[:, -1], "stoch": belief.stoch[:, -1]}
 
     state = list(made.variables.values())
     step = engine.compile(step, made.draw, read=state, write=state, jit=run.jit)
@@ -255,7 +254,7 @@ def steps(rows, data, config, made, batch, carry, run):
             first = now
         if config["carry_state"]:
             carry = last
-        pairs = zip(made.slowval.variables, made.val.variables)
+        pairs = zip(made.slow_critic.net.variables, made.critic.net.variables)
         equal = all(np.array_equal(now[a.path], now[b.path]) for a, b in pairs)
         metrics |= {
             "target_equals_critic": equal,
@@ -305,7 +304,8 @@ def primitives(data, config, run):
 def scalars(rows, get, config, run):
     rows.group = "returns"
     d = get("lambda_return")
-    args = [_t(d[k]) for k in ("reward", "value", "discount", "bootstrap")]
+    following = np.concatenate([d["value"][1:], d["bootstrap"][None]])
+    args = [_t(x) for x in (d["reward"], d["discount"], following)]
     ours = run(lambda: returns.lambda_return(*args, float(d["lambda"])))
     rows.relative("lambda_return", ours, d["returns"], 5e-5)
     for i, options in enumerate(config["streamnorm"]):
@@ -324,20 +324,27 @@ def latents(rows, get, config, run):
     d = get("kl")
     post, prior = d["post_logit"], d["prior_logit"]
     for i, options in enumerate(config["kl"]):
-        kl = functools.partial(v2.kl_loss, config=v2.Kl(**options))
+        kl = kl_of_logits(v2.Kl(**options))
         loss, value = run(lambda kl=kl: kl(_t(post), _t(prior)))
         rows.relative(f"kl {i} loss", loss, d[f"{i}/loss"], 5e-5)
         rows.relative(f"kl {i} value", value, d[f"{i}/value"], 5e-5)
         grads = run.grad(lambda q, p, kl=kl: kl(q, p)[0], post, prior)
         for name, grad in zip(("post", "prior"), grads):
             rows.relative(f"kl {i} gradient {name}", grad, d[f"{i}/grad_{name}"], 3e-4)
-    entropy = run(lambda: ops.sum(distributions.OneHot(_t(post)).entropy(), -1))
+    entropy = run(lambda: distributions.OneHots(_t(post)).entropy())
     rows.relative("entropy", entropy, d["post_entropy"], 5e-5)
     d = get("straight_through")
     sample = lambda x: distributions.OneHot(x + 0).sample()
     rows.relative("sample", run(lambda: sample(_t(d["logit"]))), d["sample"], 1e-6)
     (grad,) = run.grad(lambda x: ops.sum(sample(x) * d["cotangent"]), d["logit"])
     rows.relative("straight-through gradient", grad, d["grad_logit"], 3e-4)
+
+
+def kl_of_logits(config):
+    """`v2.kl_loss` as a function of logits."""
+    return lambda post, prior: v2.kl_loss(
+        distributions.OneHots(post), distributions.OneHots(prior), config
+    )
 
 
 def cells(rows, get, config, run):
@@ -359,17 +366,18 @@ def cells(rows, get, config, run):
         built(cell, below_dict(d, "w/"))
 
         def evaluate(d=d, cell=cell):
-            state = {k: _t(d[k]) for k in ("deter", "stoch")}
-            start, imagine = cell.imagining(state)
-            img = imagine(start, _t(d["action"]), None)
-            x, step = cell.observing(_t(d["embed"]), _t(d["action"]), _t(d["is_first"]))
-            _, post = step(state, x, None)
-            prior = cell.prior(post["deter"])
+            state = rssm.State(*(_t(d[k]) for k in ("deter", "stoch")))
+            img = rssm.advance(cell, state, _t(d["action"]))
+            batch = {k: _t(d[k])[:, None] for k in ("embed", "action", "is_first")}
+            belief, post = rssm.observe(cell, state, batch["embed"], batch)
+            prior = cell.prior(post.deter)
+            logits = belief.dist.logits[:, 0], prior.logits
+            post_step = {f"post_{k}": v for k, v in post._asdict().items()}
             return {
-                "img_step": img | {"logit": cell.prior(img["deter"])},
-                "obs_step": {f"post_{k}": v for k, v in post.items()}
-                | {"prior_logit": prior, "prior_deter": post["deter"]}
-                | {"prior_stoch": cell.dist(prior).sample()},
+                "img_step": img._asdict() | {"logit": cell.prior(img.deter).logits},
+                "obs_step": post_step
+                | {"post_logit": logits[0], "prior_logit": logits[1]}
+                | {"prior_deter": post.deter, "prior_stoch": prior.sample()},
                 "feat": cell.feat(post),
             }
 
@@ -429,7 +437,8 @@ def heads(rows, get, config, run):
         weights = below_dict(d, "w/")
         depth = sum("/dense" in k for k in weights) // 2
         units, width = weights["head/out/out/kernel"].shape
-        head = nets.Head(depth, units, {"out": width}, name="head")
+        names = {"hidden": "dense{}", "group": "out", "name": "head"}
+        head = nets.HeadNet(depth, units, {"out": width}, "elu", "none", **names)
         built(head, weights, feat.shape)
 
         def evaluate(kind=kind, d=d, head=head):
