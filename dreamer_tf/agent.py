@@ -21,7 +21,7 @@ import pathlib
 import random
 import zipfile
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -124,27 +124,37 @@ def load_agent(path: str | pathlib.Path) -> "Agent":
     return agent
 
 
+class Model(NamedTuple):
+    """What a world model makes of a batch."""
+
+    losses: dict[str, Any]  # by name: V1, V2 scalars, V3 [B, T]
+    belief: Belief  # posterior states, [B, T, ...]
+    prior: Any  # distribution of the same latents, before the observation
+    kl: Any = None  # between the two, [B, T], in nats (V1, V2)
+
+
 class Agent(abc.ABC):
     """Base of the three agents.
 
-    A version defines `build`, which makes the networks and optimizers: `cell` (the
-    RSSM), `encoder` and the heads `decoder`, `reward`, `continues`, `actor` and
-    `critic`; its losses and `train_step`; and `policy_step`.
+    A version defines its cell, losses, `train_step` and `policy_step`.
     """
 
     version: ClassVar[str]
+    networks: Any  # the module `nets.v1` and so on
+    config: Any  # `configs.v1.Config` and so on
     latents: ClassVar[tuple[str, ...]] = ()  # of the state, stored in replay
     losses: ClassVar[tuple[str, ...]] = ()  # besides those of the observations
     batch_name: ClassVar[str] = "batch_size"  # where the config says it
     acts_last: ClassVar[bool] = False  # in the last imagined state, too
     context = 0  # rows of a batch that only give the start state
-    horizon: int  # steps of imagination
-    action_kind: Any  # class of the actor's distributions
-    cell: Any
-    encoder: Any
-    reward: Head
+    cell: Any  # the RSSM
+    encoder: Any  # from observation entries to tokens `[..., E]`
+    decoder: Head  # to distributions of observation entries
+    reward: Head  # from features `[..., F]` to a distribution, as those that follow
+    continues: Head
+    actor: Head
     critic: Head
-    actor: Callable
+    slow_critic: Head
 
     def __init__(
         self, obs_space, action_space, config, seed: int = 0, devices: int = 1
@@ -153,7 +163,6 @@ class Agent(abc.ABC):
         self.config, self.seed = config, seed
         self.shapes = check_obs_space(obs_space, (*self.latents, *self.losses))
         self.actions, self.discrete = check_action_space(action_space)
-        self.decoded = list(self.shapes)  # entries that the model predicts
         self.updates, self.decisions = 0, 0
         self.frames = 0  # of training so far, set by the loop; V1's exploration uses it
         self.params: dict[str, keras.Variable] = {}  # what optimizers train
@@ -174,9 +183,34 @@ class Agent(abc.ABC):
         self._check_scales()
         self._compile()
 
-    @abc.abstractmethod
     def build(self):
         """Makes networks and optimizers and names their variables."""
+        c, networks = self.config, self.networks
+        c.check_actions(self.discrete, self.action_space)
+        self.encoder = networks.encoder(c, self.shapes)
+        self.cell = self.make_cell(self.encoder.width)
+        self.decoder = networks.decoder(c, self.shapes, self.cell.width)
+        heads = networks.heads(c, self.actions, self.discrete)
+        self.action_kind = networks.action_kind(c, self.discrete)
+        for net in (self.encoder, self.cell, self.decoder.net):
+            net.build()
+        for name, head in heads.items():
+            head.net.build((None, self.cell.width))
+            setattr(self, name, head)
+        self.make_optimizers()
+
+    @property
+    @abc.abstractmethod
+    def horizon(self) -> int:
+        """Steps of imagination."""
+
+    @abc.abstractmethod
+    def make_cell(self, tokens: int):
+        """The RSSM, for tokens of that width."""
+
+    @abc.abstractmethod
+    def make_optimizers(self):
+        """Makes optimizers and running statistics, and names all variables."""
 
     @abc.abstractmethod
     def split_context(self, batch) -> tuple[State, dict]:
@@ -253,18 +287,6 @@ class Agent(abc.ABC):
         noise = self.draw_policy(seed, obs, state)
         action, new = self.policy_step(noise, obs, state, mode)
         return action, state | new._asdict() | {"action": action}
-
-    def per_entry(self, vector, image) -> Callable:
-        """From predictions by entry to distributions: of vectors, and of images.
-
-        Args:
-          vector: makes one from a prediction and the number of its axes.
-          image: makes one from a prediction.
-        """
-        return lambda predictions: {
-            k: image(x) if len(self.shapes[k]) == 3 else vector(x, len(self.shapes[k]))
-            for k, x in predictions.items()
-        }
 
     # -------------------------------------------------------------- noise --
 
@@ -510,11 +532,11 @@ class Agent(abc.ABC):
 
     def _check_scales(self):
         for name in self.config.loss_scales.entries:
-            if name not in self.decoded:
+            if name not in self.decoder.net.entries:
                 raise UserError(
                     f"--loss_scales.{name} is no loss of Dreamer{self.version.upper()} "
                     "and no observation entry that it predicts; these are "
-                    f"{', '.join(self.decoded)}."
+                    f"{', '.join(self.decoder.net.entries)}."
                 )
 
     def _select(self, batch: dict) -> dict:
@@ -583,8 +605,8 @@ class Agent(abc.ABC):
 
 
 def weighted(losses: dict, scale: Callable[[str], float]):
-    """The sum of the losses' means times their factors, a scalar."""
-    return sum(scale(name) * ops.mean(loss) for name, loss in losses.items())
+    """The sum of losses, scalars by name, times their factors."""
+    return sum(scale(name) * loss for name, loss in losses.items())
 
 
 def check_devices(number: int):

@@ -1,17 +1,17 @@
 """DreamerV1: Dream to Control: Learning Behaviors by Latent Imagination.
 
 Hafner, Lillicrap, Ba, Norouzi: arXiv 1912.01603 v3 (ICLR 2020). Equations are numbered
-as in the paper; "official" is github.com/danijar/dreamer at commit 56d4d44, whose
-names settings and weights keep. Vector observations are our own extension, with the
-encoder and decoder that DreamerV2 has for them.
+as in the paper; "official" is github.com/danijar/dreamer at commit 56d4d44, whose names
+settings and weights keep. Networks are made in `nets/v1.py`, settings in
+`configs/v1.py`.
 
-  Eq. 1     transition, representation model   RSSM.prior, .posterior, .core
-  Eq. 2     action model                       DreamerV1.actor, distributions.TanhNormal
-  Eq. 6     λ-return                           behaviour, returns.lambda_return
-  Eq. 7     action model's objective           actor_loss
-  Eq. 8     value model's objective            critic_loss
-  Eq. 10    world model's objective            model_loss
-  Alg. 1    update, acting with exploration    train_step, policy_step
+  Eq. 1     RSSM                            RSSM.core, .posterior, .prior
+  Eq. 2, 3  actor and critic                DreamerV1.actor, .critic (`nets/v1.py`)
+  Eq. 6     λ-return                        behaviour, returns.lambda_return
+  Eq. 7     actor's objective               actor_loss
+  Eq. 8     critic's objective              critic_loss
+  Eq. 10    world model's objective         model_loss
+  Alg. 1    update, acting                  train_step, policy_step
 """
 
 from typing import Any, NamedTuple
@@ -20,20 +20,11 @@ import numpy as np
 from keras import layers, ops
 
 from dreamer_tf import engine, nets, rssm
-from dreamer_tf.agent import Agent, weighted
+from dreamer_tf.agent import Agent, Model, weighted
 from dreamer_tf.configs.v1 import Config
-from dreamer_tf.distributions import (
-    Bernoulli,
-    DiagNormal,
-    ImageNormal,
-    OneHot,
-    TanhNormal,
-    UnitNormal,
-    explore,
-    sg,
-)
+from dreamer_tf.distributions import DiagNormal, explore, sg
 from dreamer_tf.engine import devices
-from dreamer_tf.errors import UserError
+from dreamer_tf.nets import v1 as networks
 from dreamer_tf.optimizers import Adam
 from dreamer_tf.returns import lambda_return
 from dreamer_tf.rssm import Belief, Dream, State
@@ -55,6 +46,7 @@ class RSSM(rssm.Cell):
     def __init__(self, config: Config, actions: int, tokens: int, **kwargs):
         super().__init__(DiagNormal, config.stoch_size, **kwargs)
         self.deter, self.actions, self.tokens = config.deter_size, actions, tokens
+        self.width = self.stoch + self.deter  # of features
         self.img1 = nets.SplitDense(self.deter, name="img1")
         # In float32 whatever the precision: the state is summed up over a sequence.
         self.cell = layers.GRUCell(
@@ -107,15 +99,6 @@ class RSSM(rssm.Cell):
 # ------------------------------------------------------------- what is passed --
 
 
-class Model(NamedTuple):
-    """What the world model makes of a batch."""
-
-    losses: dict[str, Any]  # by name, [B, T] or scalars
-    belief: Belief  # posterior states, [B, T, ...]
-    prior: Any  # distribution of the same latents, before the observation
-    kl: Any  # [B, T], in nats
-
-
 class Behaviour(NamedTuple):
     """What actor and critic learn from; time first, N = starts of imagination."""
 
@@ -132,92 +115,35 @@ class DreamerV1(Agent):
 
     config: Config
     version = "v1"
+    networks = networks
     losses = ("pcont",)
 
-    def build(self):
-        """Makes all networks and the optimizers."""
+    @property
+    def horizon(self) -> int:
+        """Steps of imagination."""
+        return self.config.horizon
+
+    def make_cell(self, tokens: int) -> RSSM:
+        """The RSSM, for tokens of that width."""
+        return RSSM(self.config, self.actions, tokens, name="dynamics")
+
+    def make_optimizers(self):
+        """Makes the optimizers, and names all variables."""
         c = self.config
-        feat = c.stoch_size + c.deter_size
-        images = {k: s for k, s in self.shapes.items() if len(s) == 3}
-        coder = {
-            "images": images,
-            "vectors": {k: s for k, s in self.shapes.items() if len(s) < 3},
-            "depth": c.cnn_depth,
-            "units": c.mlp_layers,
-            "act": c.dense_act,
-            "cnn_act": c.cnn_act,
-        }
-        self.encoder = nets.StridedEncoder(
-            **coder,
-            kernels=c.enc_kernels,
-            convs=[f"h{i + 1}" for i in range(len(c.enc_kernels))],
-            name="encode",
-        )
-        self.cell = RSSM(c, self.actions, self.encoder.width, name="dynamics")
-        decoder = nets.StridedDecoder(
-            **coder,
-            width=feat,
-            kernels=c.dec_kernels,
-            convs=[f"h{i + 1}" for i in range(len(c.dec_kernels) + 1)],
-            name="decode",
-        )
-        self.decoder = nets.Head(decoder, self.per_entry(UnitNormal, ImageNormal))
-        number = lambda out: UnitNormal(out["hout"][..., 0])
-        event = lambda out: Bernoulli(out["hout"][..., 0])
-        self.reward = self._head("reward", 2, 1, number)
-        self.continues = self._head("pcont", 3, 1, event)
-        width = (2 - self.discrete) * self.actions
-        self.actor = self._head("actor", 4, width, self._action)
-        self.critic = self._head("value", 3, 1, number)
-        self.action_kind = OneHot if self.discrete else TanhNormal
-        self.horizon = c.horizon
-        for net in (self.encoder, self.cell, decoder):
-            net.build()
-        for head in (self.reward, self.continues, self.actor, self.critic):
-            head.net.build((None, feat))
-        model = [self.encoder, self.cell, decoder, self.reward.net]
+        model = [self.encoder, self.cell, self.decoder.net, self.reward.net]
         model += [self.continues.net] * c.pcont
         self.model_opt = self._optimizer("model_opt", c.model_lr, *model)
         self.actor_opt = self._optimizer("actor_opt", c.actor_lr, self.actor.net)
-        self.value_opt = self._optimizer("value_opt", c.value_lr, self.critic.net)
-        self.opts = (self.model_opt, self.actor_opt, self.value_opt)
+        self.critic_opt = self._optimizer("value_opt", c.value_lr, self.critic.net)
+        self.opts = (self.model_opt, self.actor_opt, self.critic_opt)
         for opt in self.opts:
             self.params |= opt.params
             self.add_variables(opt.params)
             self.add_variables(opt.variables)
-        self.expl = c.expl
-        if self.expl == "auto":
-            self.expl = "epsilon_greedy" if self.discrete else "additive_gaussian"
-        if (self.expl == "epsilon_greedy") != self.discrete:
-            raise UserError(
-                f"expl is {self.expl}, but the action space is {self.action_space}; "
-                "use auto."
-            )
 
-    def _head(self, name, depth, width, dist) -> nets.Head:
-        c = self.config
-        net = nets.HeadNet(
-            *(depth, c.num_units, {"hout": width}, c.dense_act, "none"),
-            hidden="h{}",
-            group="",
-            name=name,
-        )
-        return nets.Head(net, dist)
-
-    def _optimizer(self, name, lr, *modules):
+    def _optimizer(self, name, lr, *modules) -> Adam:
         params = {v.path: v for m in modules for v in m.trainable_variables}
         return Adam(name, params, lr, eps=1e-7, clip=self.config.grad_clip)
-
-    # -------------------------------------------------------- distributions --
-
-    def _action(self, out):
-        """Distribution of actions."""
-        if self.discrete:
-            return OneHot(out["hout"])
-        mean, std = ops.split(out["hout"], 2, -1)
-        # So that the initial scale is `action_init_std`.
-        raw = float(np.log(np.expm1(self.config.action_init_std)))
-        return TanhNormal(mean, std, min_std=1e-4, init_std=raw)
 
     # ---------------------------------------------------------- world model --
 
@@ -246,14 +172,14 @@ class DreamerV1(Agent):
         post, prior = belief.dist, self.cell.prior(belief.deter)
         feat, losses = self.cell.feat(belief), {}
         for key, dist in self.decoder(feat).items():
-            losses[key] = -dist.log_prob(batch[key])
+            losses[key] = -ops.mean(dist.log_prob(batch[key]))
         reward = batch["reward"]
         reward = ops.tanh(reward) if c.clip_rewards == "tanh" else reward
-        losses["reward"] = -self.reward(feat).log_prob(reward)
+        losses["reward"] = -ops.mean(self.reward(feat).log_prob(reward))
         if c.pcont:
             # γ is part of the label, so the head predicts γ, not 1, while it goes on.
             discount = c.discount * (1 - ops.cast(batch["is_terminal"], "float32"))
-            losses["pcont"] = -self.continues(feat).log_prob(discount)
+            losses["pcont"] = -ops.mean(self.continues(feat).log_prob(discount))
         kl = post.kl(prior)
         losses["kl"] = ops.maximum(devices.mean(kl), c.free_nats)
         return Model(losses, belief, prior, kl)
@@ -276,8 +202,9 @@ class DreamerV1(Agent):
             self.cell, self.actor, self.starts(belief), self.horizon, noise
         )
 
-    def behaviour(self, dream: Dream) -> Behaviour:
+    def behaviour(self, dream: Dream, rows) -> Behaviour:
         """Predictions in imagined states, and λ-returns (Eq. 6)."""
+        del rows
         c = self.config
         feat = dream.feat[1:]  # without the start
         reward, value = self.reward(feat).mean, self.critic(feat).mean
@@ -292,16 +219,16 @@ class DreamerV1(Agent):
         return Behaviour(feat, reward, value, discount, weight, ret)
 
     def actor_loss(self, b: Behaviour):
-        """Loss of the action model (Eq. 7), `[H - 1, N]`: through the dynamics."""
-        return -(b.weight * b.ret)
+        """Loss of the actor (Eq. 7), whose gradient is that of the dynamics."""
+        return -ops.mean(b.weight * b.ret)
 
     def critic_loss(self, b: Behaviour, value):
-        """Loss of the value model (Eq. 8), `[H - 1, N]`.
+        """Loss of the critic (Eq. 8).
 
         Args:
           value: its prediction in the imagined states but the last one.
         """
-        return -(b.weight * value.log_prob(sg(b.ret)))
+        return -ops.mean(b.weight * value.log_prob(sg(b.ret)))
 
     # --------------------------------------------------------------- update --
 
@@ -323,9 +250,8 @@ class DreamerV1(Agent):
 
         def loss():
             model = self.model_loss(rows, start, noise)
-            kl, *_ = (model.losses[k] for k in ("kl",))
-            rest = {k: v for k, v in model.losses.items() if k != "kl"}
-            return self.config.kl_scale * kl + weighted(rest, self.scale), model
+            kl, others = model.losses["kl"], model.losses | {"kl": 0.0}
+            return self.config.kl_scale * kl + weighted(others, self.scale), model
 
         return self.model_opt.gradients(loss)
 
@@ -334,15 +260,15 @@ class DreamerV1(Agent):
 
         def actor_loss():
             dream = self.imagine(belief, noise)
-            b = self.behaviour(dream)
-            return ops.mean(self.actor_loss(b)), (dream, b)
+            b = self.behaviour(dream, rows)
+            return self.actor_loss(b), (dream, b)
 
         def critic_loss():
             value = self.critic(sg(b.feat[:-1]))
-            return ops.mean(self.critic_loss(b, value)), value.mean
+            return self.critic_loss(b, value), value.mean
 
         actor, (dream, b), actor_grads = self.actor_opt.gradients(actor_loss)
-        critic, value, critic_grads = self.value_opt.gradients(critic_loss)
+        critic, value, critic_grads = self.critic_opt.gradients(critic_loss)
         losses = {"actor": actor, "value": critic}
         return losses, (dream, b, value), (actor_grads, critic_grads)
 
@@ -408,9 +334,7 @@ def summary(agent, totals, model: Model, dream: Dream, b: Behaviour, value) -> d
     """Metrics of an update, by official names where there are any."""
     del dream, b, value
     metrics = {f"{k}_loss": v for k, v in totals.items()}
-    for name, loss in model.losses.items():
-        if name != "kl":
-            metrics[f"{name}_loss"] = ops.mean(loss)
+    metrics |= {f"{k}_loss": v for k, v in model.losses.items() if k != "kl"}
     if "pcont" in model.losses:
         metrics["pcont_loss"] = agent.scale("pcont") * metrics["pcont_loss"]
     metrics |= {"div": model.losses["kl"], "kl": ops.mean(model.kl)}

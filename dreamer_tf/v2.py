@@ -2,19 +2,19 @@
 
 Hafner, Lillicrap, Norouzi, Ba: arXiv 2010.02193 v4 (ICLR 2021). Equations are numbered
 as in the paper; "official" is github.com/danijar/dreamerv2 at commit 07d906e, whose
-names settings and weights keep.
+names settings and weights keep. Networks are made in `nets/v2.py`, settings in
+`configs/v2.py`.
 
-  Eq. 1     RSSM                               RSSM.core, .posterior, .prior
-  Alg. 1    straight-through gradients         distributions.OneHot.sample
-  Eq. 2     world model's objective            model_loss
-  Alg. 2    KL balancing                       kl_loss
-  Eq. 3     actor and critic                   DreamerV2.actor, .critic
-  Eq. 4     λ-return                           behaviour, returns.lambda_return
-  Eq. 5     critic's objective                 critic_loss
-  Eq. 6     actor's objective                  actor_loss
+  Eq. 1     RSSM                            RSSM.core, .posterior, .prior
+  Alg. 1    straight-through gradients      distributions.OneHot.sample
+  Eq. 2     world model's objective         model_loss
+  Alg. 2    KL balancing                    kl_loss
+  Eq. 3     actor and critic                DreamerV2.actor, .critic (`nets/v2.py`)
+  Eq. 4     λ-return                        behaviour, returns.lambda_return
+  Eq. 5     critic's objective              critic_loss
+  Eq. 6     actor's objective               actor_loss
 """
 
-import re
 from typing import Any, NamedTuple
 
 import keras
@@ -22,24 +22,15 @@ import numpy as np
 from keras import layers, ops
 
 from dreamer_tf import engine, nets, rssm
-from dreamer_tf.agent import Agent, weighted
-from dreamer_tf.configs.v2 import Config, Kl, RewardNorm, Rssm
-from dreamer_tf.distributions import (
-    Bernoulli,
-    ImageNormal,
-    OneHot,
-    OneHots,
-    TanhNormal,
-    TruncNormal,
-    UnitNormal,
-    explore,
-    sg,
-)
+from dreamer_tf.agent import Agent, Model, weighted
+from dreamer_tf.configs.v2 import Config, Kl, Rssm
+from dreamer_tf.distributions import OneHots, explore, sg
 from dreamer_tf.engine import devices
-from dreamer_tf.errors import UserError
+from dreamer_tf.nets import v2 as networks
 from dreamer_tf.optimizers import Adam
 from dreamer_tf.returns import lambda_return
 from dreamer_tf.rssm import Belief, Dream, State
+from dreamer_tf.scales import RewardScale
 
 # ---------------------------------------------------------------- RSSM cell --
 
@@ -59,6 +50,7 @@ class RSSM(rssm.Cell):
         super().__init__(OneHots, config.stoch, **kwargs)
         c = self.config = config
         self.actions, self.tokens, self.flat = actions, tokens, c.stoch * c.discrete
+        self.width = self.flat + c.deter  # of features
         self.act = nets.activation(c.act)
         self.img_in = nets.SplitDense(c.hidden, name="img_in")
         self.img_in_norm = nets.Norm(c.norm, name="img_in_norm")
@@ -150,39 +142,7 @@ def kl_loss(post, prior, c: Kl):
     return share * free_nats(kl) + (1 - share) * free_nats(other), kl
 
 
-# --------------------------------------------------------- scale of rewards --
-
-
-class RewardScale:
-    """Moving mean magnitude of rewards (official `StreamNorm`).
-
-    Args:
-      config: `RewardNorm`.
-    """
-
-    def __init__(self, config: RewardNorm):
-        self.config = config
-        self.mag = keras.Variable(1.0, dtype="float32", trainable=False)
-        self.variables = {"mag": self.mag}
-
-    def __call__(self, reward):
-        """Rewards `[H, N]` normalised after seeing them, and the new magnitude."""
-        c = self.config
-        mean = devices.mean(ops.abs(reward), batch_axis=1)
-        mag = sg(c.momentum * self.mag + (1 - c.momentum) * mean)
-        return c.scale * reward / (mag + c.eps), mag
-
-
 # ------------------------------------------------------------- what is passed --
-
-
-class Model(NamedTuple):
-    """What the world model makes of a batch."""
-
-    losses: dict[str, Any]  # by name, [B, T] or scalars
-    belief: Belief  # posterior states, [B, T, ...]
-    prior: Any  # distribution of the same latents, before the observation
-    kl: Any  # [B, T], in nats
 
 
 class Behaviour(NamedTuple):
@@ -206,46 +166,26 @@ class DreamerV2(Agent):
 
     config: Config
     version = "v2"
+    networks = networks
     losses = ("kl", "discount")
     batch_name = "dataset.batch"
 
-    def build(self):
-        """Makes all networks, the optimizers and the running statistics."""
-        c = self.config
-        feat = c.rssm.deter + c.rssm.stoch * c.rssm.discrete
-        self.encoder = nets.StridedEncoder(
-            **self._coder(c.encoder),
-            convs=[f"conv{i}" for i in range(len(c.encoder.cnn_kernels))],
-            name="encoder",
-        )
-        self.cell = RSSM(c.rssm, self.actions, self.encoder.width, name="rssm")
-        decoder = nets.StridedDecoder(
-            **self._coder(c.decoder),
-            width=feat,
-            convs=["convin", *(f"conv{i}" for i in range(len(c.decoder.cnn_kernels)))],
-            name="decoder",
-        )
-        self.decoder = nets.Head(decoder, self.per_entry(UnitNormal, ImageNormal))
-        self.decoded = [*decoder.images, *decoder.vectors]
-        number = lambda out: UnitNormal(out["out"][..., 0])
-        event = lambda out: Bernoulli(out["out"][..., 0])
-        self.reward = self._head("reward", c.reward_head, {"out": 1}, number)
-        self.continues = self._head("discount", c.discount_head, {"out": 1}, event)
-        self.action_kind = self._action_kind()
-        names = ("out",) if self.discrete else ("out", "std")
-        outputs = dict.fromkeys(names, self.actions)
-        self.actor = self._head("actor", c.actor, outputs, self._action)
-        self.critic = self._head("critic", c.critic, {"out": 1}, number)
-        slow = self._head("target_critic", c.critic, {"out": 1}, number)
-        self.horizon = c.imag_horizon
-        for net in (self.encoder, self.cell, decoder):
-            net.build()
-        for head in (self.reward, self.continues, self.actor, self.critic, slow):
-            head.net.build((None, feat))
-        for target, source in zip(slow.net.variables, self.critic.net.variables):
+    @property
+    def horizon(self) -> int:
+        """Steps of imagination."""
+        return self.config.imag_horizon
+
+    def make_cell(self, tokens: int) -> RSSM:
+        """The RSSM, for tokens of that width."""
+        return RSSM(self.config.rssm, self.actions, tokens, name="rssm")
+
+    def make_optimizers(self):
+        """Makes the optimizers and running statistics, and names all variables."""
+        c, slow = self.config, self.slow_critic.net
+        for target, source in zip(slow.variables, self.critic.net.variables):
             target.assign(np.asarray(source))
-        self.slow_critic = slow if c.slow_target else self.critic
-        model = [self.encoder, self.cell, decoder, self.reward.net]
+        self.slow_critic = self.slow_critic if c.slow_target else self.critic
+        model = [self.encoder, self.cell, self.decoder.net, self.reward.net]
         model += [self.continues.net] * c.pred_discount
         self.model_opt = self._optimizer("model_opt", *model)
         self.actor_opt = self._optimizer("actor_opt", self.actor.net)
@@ -258,72 +198,14 @@ class DreamerV2(Agent):
             self.add_variables(opt.params)
             self.add_variables(opt.variables)
         if c.slow_target:
-            self.add_variables({v.path: v for v in slow.net.variables})
+            self.add_variables({v.path: v for v in slow.variables})
         self.add_variables({"slow_target/count": self.count})
-        self.add_variables(
-            {f"reward_norm/{k}": v for k, v in self.rewnorm.variables.items()}
-        )
+        scale = {f"reward_norm/{k}": v for k, v in self.rewnorm.variables.items()}
+        self.add_variables(scale)
 
-    def _coder(self, config) -> dict:
-        """Arguments of the encoder or decoder."""
-        images, vectors = {}, {}
-        for key, shape in self.shapes.items():
-            is_vector = len(shape) == 1 or self.config.every_rank
-            if len(shape) == 3 and re.match(config.cnn_keys, key):
-                images[key] = shape
-            if len(shape) < 3 and is_vector and re.match(config.mlp_keys, key):
-                vectors[key] = shape
-        if not images and not vectors:
-            raise UserError(
-                f"No observation of {self.shapes} fits cnn_keys='{config.cnn_keys}' "
-                f"and has three axes, or mlp_keys='{config.mlp_keys}' and has one "
-                "(every_rank allows others)."
-            )
-        return {
-            "images": images,
-            "vectors": vectors,
-            "depth": config.cnn_depth,
-            "kernels": config.cnn_kernels,
-            "units": config.mlp_layers,
-            "act": config.act,
-            "cnn_act": config.act,
-            "norm": config.norm,
-        }
-
-    def _head(self, name, config, outputs, dist) -> nets.Head:
-        net = nets.HeadNet(
-            *(config.layers, config.units, outputs, config.act, config.norm),
-            hidden="dense{}",
-            normed="norm{}",
-            group="out",
-            name=name,
-        )
-        return nets.Head(net, dist)
-
-    def _optimizer(self, name, *modules):
+    def _optimizer(self, name, *modules) -> Adam:
         params = {v.path: v for m in modules for v in m.trainable_variables}
         return Adam(name, params, **vars(getattr(self.config, name)))
-
-    # -------------------------------------------------------- distributions --
-
-    def _action(self, out):
-        """Distribution of actions."""
-        c = self.config.actor
-        if self.discrete:
-            return OneHot(out["out"])
-        return self.action_kind(out["out"], out["std"], c.min_std, c.init_std)
-
-    def _action_kind(self) -> type:
-        name = self.config.actor.dist
-        if name == "auto":
-            name = "onehot" if self.discrete else "trunc_normal"
-        if (name == "onehot") != self.discrete:
-            raise UserError(
-                f"actor.dist is {name}, but the action space is {self.action_space}; "
-                "use auto."
-            )
-        kinds = {"onehot": OneHot, "trunc_normal": TruncNormal}
-        return (kinds | {"tanh_normal": TanhNormal})[name]
 
     # ---------------------------------------------------------- world model --
 
@@ -347,15 +229,19 @@ class DreamerV2(Agent):
         post, prior = belief.dist, self.cell.prior(belief.deter)
         feat, losses = self.cell.feat(belief), {}
         losses["kl"], kl = kl_loss(post, prior, c.kl)
-        seen = lambda head: feat if head in c.grad_heads else sg(feat)
+
+        def seen(head):
+            return feat if head in c.grad_heads else sg(feat)
+
         for key, dist in self.decoder(seen("decoder")).items():
-            losses[key] = -dist.log_prob(batch[key])
+            losses[key] = -ops.mean(dist.log_prob(batch[key]))
         reward = clip_reward(batch["reward"], c.clip_rewards)
-        losses["reward"] = -self.reward(seen("reward")).log_prob(reward)
+        losses["reward"] = -ops.mean(self.reward(seen("reward")).log_prob(reward))
         if c.pred_discount:
             # γ is part of the label, so the head predicts γ, not 1, while it goes on.
             discount = c.discount * (1 - ops.cast(batch["is_terminal"], "float32"))
-            losses["discount"] = -self.continues(seen("discount")).log_prob(discount)
+            dist = self.continues(seen("discount"))
+            losses["discount"] = -ops.mean(dist.log_prob(discount))
         return Model(losses, belief, prior, kl)
 
     def scale(self, loss: str) -> float:
@@ -387,18 +273,15 @@ class DreamerV2(Agent):
             action_grad=self.actor_grad != "reinforce",
         )
 
-    def behaviour(self, dream: Dream, is_terminal) -> Behaviour:
-        """Predictions in imagined states, and λ-returns (Eq. 4).
-
-        Args:
-          is_terminal: of the starts, `[N]`.
-        """
+    def behaviour(self, dream: Dream, rows) -> Behaviour:
+        """Predictions in imagined states, and λ-returns (Eq. 4)."""
         c, feat = self.config, dream.feat
         reward = self.reward(feat).mean
         normed, mag = self.rewnorm(reward)
         if c.pred_discount:
             discount = self.continues(feat).mean
             # The starts were observed: whether they are an end is known.
+            is_terminal = ops.reshape(rows["is_terminal"], (-1,))
             first = c.discount * (1 - ops.cast(is_terminal, "float32"))
             discount = ops.concatenate([first[None], discount[1:]], 0)
         else:
@@ -414,7 +297,7 @@ class DreamerV2(Agent):
         return Behaviour(*found, policy.entropy(), normed, mag)
 
     def actor_loss(self, b: Behaviour):
-        """Loss of the actor (Eq. 6), `[H - 1, N]`.
+        """Loss of the actor (Eq. 6).
 
         A reward belongs to the state in which it is predicted, so the action chosen in
         state h is credited with V_{h+1}. The baseline is the slow critic's v_h, which
@@ -428,15 +311,15 @@ class DreamerV2(Agent):
         if self.actor_grad == "both":
             mix = c.actor_grad_mix
             objective = mix * b.ret[1:] + (1 - mix) * objective
-        return -(b.weight[:-2] * (objective + c.actor_ent * b.entropy))
+        return -ops.mean(b.weight[:-2] * (objective + c.actor_ent * b.entropy))
 
     def critic_loss(self, b: Behaviour, value):
-        """Loss of the critic (Eq. 5), `[H, N]`.
+        """Loss of the critic (Eq. 5).
 
         Args:
           value: its prediction in all states but the last one.
         """
-        return -(b.weight[:-1] * value.log_prob(sg(b.ret)))
+        return -ops.mean(b.weight[:-1] * value.log_prob(sg(b.ret)))
 
     # --------------------------------------------------------------- update --
 
@@ -470,16 +353,15 @@ class DreamerV2(Agent):
 
     def behaviour_gradients(self, noise, rows, belief):
         """Losses of actor and critic, what led to them, and gradients of each."""
-        is_terminal = ops.reshape(rows["is_terminal"], (-1,))
 
         def actor_loss():
             dream = self.imagine(belief, noise)
-            b = self.behaviour(dream, is_terminal)
-            return ops.mean(self.actor_loss(b)), (dream, b)
+            b = self.behaviour(dream, rows)
+            return self.actor_loss(b), (dream, b)
 
         def critic_loss():
             value = self.critic(sg(b.feat[:-1]))
-            return ops.mean(self.critic_loss(b, value)), value.mean
+            return self.critic_loss(b, value), value.mean
 
         actor, (dream, b), actor_grads = self.actor_opt.gradients(actor_loss)
         critic, value, critic_grads = self.critic_opt.gradients(critic_loss)
@@ -547,7 +429,7 @@ def clip_reward(reward, how: str):
 def summary(agent, totals, model: Model, dream: Dream, b: Behaviour, value) -> dict:
     """Metrics of an update, by official names."""
     del agent, dream
-    metrics = {f"{k}_loss": ops.mean(v) for k, v in model.losses.items()}
+    metrics = {f"{k}_loss": v for k, v in model.losses.items()}
     metrics |= {f"{k}_loss": v for k, v in totals.items()}
     return metrics | {
         "model_kl": ops.mean(model.kl),

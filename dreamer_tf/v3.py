@@ -1,18 +1,20 @@
 """DreamerV3: Mastering Diverse Domains through World Models.
 
-Hafner, Pasukonis, Ba, Lillicrap: arXiv 2301.04104, Nature 640:647 (2025). Equations
-are numbered as in arXiv v2; "official" is github.com/danijar/dreamerv3 at commit
-e3f0224, whose names settings and weights keep, without `agent.` and `rssm.`.
+Hafner, Pasukonis, Ba, Lillicrap: arXiv 2301.04104, Nature 640:647 (2025). Equations are
+numbered as in arXiv v2; "official" is github.com/danijar/dreamerv3 at commit e3f0224,
+whose names settings and weights keep, without `agent.` and `rssm.`. Networks are made
+in `nets/v3.py`, settings in `configs/v3.py`.
 
-  Eq. 1       RSSM                             RSSM.core, .posterior, .prior
-  Eq. 2, 3    world model's objective          loss, model_loss
-  Eq. 4       actor and critic                 DreamerV3.actor, .critic
-  Eq. 5       λ-return, critic's objective     behaviour, critic_loss
-  Eq. 6       actor's objective                actor_loss
-  Eq. 7       scale of returns                 ReturnNorm
-  Eq. 8, 9    symlog squared error             distributions.SymlogError, returns.symlog
-  Eq. 10, 11  two-hot loss                     distributions.TwoHot, returns.twohot
-  Methods     critic on replayed steps         replay_loss
+  Eq. 1     RSSM                            RSSM.core, .posterior, .prior
+  Eq. 2, 3  world model's objective         model_loss, kl_loss
+  Eq. 4     actor and critic                DreamerV3.actor, .critic (`nets/v3.py`)
+  Eq. 5     λ-return, critic's objective    behaviour, critic_loss
+  Eq. 6     actor's objective               actor_loss
+  Eq. 7     scale of returns                scales.ReturnNorm
+  Eq. 8, 9  symlog squared error            distributions.SymlogError, returns.symlog
+  Eq. 10    two-hot prediction              distributions.TwoHot, returns.twohot_bins
+  Eq. 11    two-hot loss                    distributions.TwoHot.loss, returns.twohot
+  Methods   critic on replayed steps        replay_loss
 """
 
 from typing import Any, NamedTuple
@@ -22,22 +24,15 @@ import numpy as np
 from keras import ops
 
 from dreamer_tf import nets, rssm
-from dreamer_tf.agent import Agent, weighted
-from dreamer_tf.configs.v3 import Config, Dyn, RetNorm
-from dreamer_tf.distributions import (
-    Bernoulli,
-    BoundedNormal,
-    OneHot,
-    OneHots,
-    SquaredError,
-    SymlogError,
-    TwoHot,
-    sg,
-)
+from dreamer_tf.agent import Agent, Model, weighted
+from dreamer_tf.configs.v3 import Config, Dyn
+from dreamer_tf.distributions import OneHots, TwoHot, sg
 from dreamer_tf.engine import devices
+from dreamer_tf.nets import v3 as networks
 from dreamer_tf.optimizers import LaProp
 from dreamer_tf.returns import lambda_return
 from dreamer_tf.rssm import Belief, Dream, State
+from dreamer_tf.scales import ReturnNorm
 
 # ---------------------------------------------------------------- RSSM cell --
 
@@ -57,6 +52,7 @@ class RSSM(rssm.Cell):
         super().__init__(OneHots, config.stoch, **kwargs)
         c = self.config = config
         self.actions, self.tokens, self.flat = actions, tokens, c.stoch * c.classes
+        self.width = c.deter + self.flat  # of features
         self.blocks = c.blocks
         self.inputs = [nets.dense(c.hidden, f"dynin{i}") for i in range(3)]
         self.innorms = [nets.rms_norm(f"dynin{i}norm") for i in range(3)]
@@ -171,49 +167,7 @@ def kl_loss(post, prior, free):
     return ops.maximum(post.kl(prior), free)
 
 
-# --------------------------------------------------------- scale of returns --
-
-
-class ReturnNorm:
-    """Moving 5th and 95th percentile of returns (Eq. 7, official `utils.Normalize`).
-
-    Args:
-      config: `RetNorm`.
-    """
-
-    def __init__(self, config: RetNorm):
-        self.config = config
-        self.variables = {
-            k: keras.Variable(0.0, dtype="float32", trainable=False)
-            for k in ("lo", "hi", "corr")
-        }
-
-    def stats(self, ret) -> dict:
-        """Percentiles after seeing `ret`, and the `offset` and `scale` they give."""
-        c = self.config
-        quantiles = ops.convert_to_tensor([c.perclo / 100, c.perchi / 100], "float32")
-        lo, hi = ops.unstack(devices.quantile(ret, quantiles), 2)
-        new = {"lo": lo, "hi": hi, "corr": 1.0}
-        new = {k: (1 - c.rate) * self.variables[k] + c.rate * v for k, v in new.items()}
-        debias = 1 / ops.maximum(c.rate, new["corr"]) if c.debias else 1.0
-        scale = ops.maximum(c.limit, (new["hi"] - new["lo"]) * debias)
-        return new | {"offset": new["lo"] * debias, "scale": scale}
-
-    def assign(self, stats: dict):
-        """Keeps what `stats` has seen."""
-        for name, variable in self.variables.items():
-            variable.assign(stats[name])
-
-
 # ------------------------------------------------------------- what is passed --
-
-
-class Model(NamedTuple):
-    """What the world model makes of a batch."""
-
-    losses: dict[str, Any]  # by name, [B, T]
-    belief: Belief  # posterior states, [B, T, ...]
-    prior: Any  # distribution of the same latents, before the observation
 
 
 class Behaviour(NamedTuple):
@@ -238,73 +192,44 @@ class DreamerV3(Agent):
 
     config: Config
     version = "v3"
+    networks = networks
     latents = ("deter", "stoch")
     losses = ("dyn", "rep", "rew", "con", "policy", "value", "repval")
     acts_last = True
 
-    def build(self):
-        """Makes all networks, the optimizer and the running statistics."""
-        c = self.config
-        self.encoder = nets.Encoder(self.shapes, **vars(c.enc), name="enc")
-        self.cell = RSSM(c.dyn, self.actions, self.encoder.width, name="dyn")
-        latent = (c.dyn.deter, c.dyn.stoch, c.dyn.classes)
-        decoder = nets.Decoder(self.shapes, *latent, **vars(c.dec), name="dec")
-        self.decoder = nets.Head(decoder, self.per_entry(SymlogError, SquaredError))
-        twohot = lambda out: TwoHot(out["logits"])
-        event = lambda out: Bernoulli(out["logit"][..., 0])
-        bins = {"logits": c.value.bins}
-        reward = self._head("rew", c.rewhead, {"logits": c.rewhead.bins}, twohot)
-        continues = self._head("con", c.conhead, {"logit": 1}, event)
-        names = ("logits",) if self.discrete else ("mean", "stddev")
-        outputs = dict.fromkeys(names, self.actions)
-        actor = self._head("pol", c.policy, outputs, self._action, "head/action")
-        critic = self._head("val", c.value, bins, twohot)
-        slow_critic = self._head("slowval", c.value, bins, twohot)
-        self.reward, self.continues, self.critic = reward, continues, critic
-        self.slow_critic = slow_critic
+    @property
+    def horizon(self) -> int:
+        """Steps of imagination."""
+        return self.config.imag_length
+
+    def make_cell(self, tokens: int) -> RSSM:
+        """The RSSM, for tokens of that width."""
+        return RSSM(self.config.dyn, self.actions, tokens, name="dyn")
+
+    def make_optimizers(self):
+        """Makes the optimizer and running statistics, and names all variables."""
+        c, slow = self.config, self.slow_critic.net
+        for target, source in zip(slow.variables, self.critic.net.variables):
+            target.assign(np.asarray(source))
+        self.context = c.replay_context
         self.heads = nets.Heads(
-            trained={"actor": actor, "critic": critic},
-            others={"reward": reward, "continues": continues, "slow": slow_critic},
+            trained={"actor": self.actor, "critic": self.critic},
+            others={
+                "reward": self.reward,
+                "continues": self.continues,
+                "slow": self.slow_critic,
+            },
         )
-        self.actor = self.heads.actor
-        self.action_kind = OneHot if self.discrete else BoundedNormal
-        self.horizon, self.context = c.imag_length, c.replay_context
-        for net in (self.encoder, self.cell, decoder):
-            net.build()
-        feat = c.dyn.deter + c.dyn.stoch * c.dyn.classes
-        for head in (reward, continues, actor, critic, slow_critic):
-            head.net.build((None, feat))
-        for slow, fast in zip(slow_critic.net.variables, critic.net.variables):
-            slow.assign(np.asarray(fast))
-        modules = [self.cell, self.encoder, decoder]
-        modules += [head.net for head in (reward, continues, actor, critic)]
+        modules = [self.cell, self.encoder, self.decoder.net, self.reward.net]
+        modules += [self.continues.net, self.actor.net, self.critic.net]
         self.params = {v.path: v for m in modules for v in m.variables}
         self.opt = LaProp(self.params, c.opt)
         self.retnorm = ReturnNorm(c.retnorm)
         self.add_variables(self.params)
-        self.add_variables({v.path: v for v in slow_critic.net.variables})
+        self.add_variables({v.path: v for v in slow.variables})
         self.add_variables(self.opt.variables)
-        self.add_variables(
-            {f"retnorm/{k}": v for k, v in self.retnorm.variables.items()}
-        )
-
-    def _head(self, name, config, outputs, dist, group="head") -> nets.Head:
-        net = nets.HeadNet(
-            *(config.layers, config.units, outputs),
-            outscale=config.outscale,
-            group=group,
-            name=name,
-        )
-        return nets.Head(net, dist)
-
-    # -------------------------------------------------------- distributions --
-
-    def _action(self, out):
-        """Distribution of actions."""
-        c = self.config.policy
-        if self.discrete:
-            return OneHot(out["logits"])
-        return BoundedNormal(out["mean"], out["stddev"], c.minstd, c.maxstd)
+        scale = {f"retnorm/{k}": v for k, v in self.retnorm.variables.items()}
+        self.add_variables(scale)
 
     # ---------------------------------------------------------- world model --
 
@@ -361,15 +286,16 @@ class DreamerV3(Agent):
         """Rolls out the actor, which also acts in the last state; no gradients."""
         return rssm.imagine_and_act(
             self.cell,
-            self.actor,
+            self.heads.actor,
             self.starts(belief),
             self.horizon,
             noise,
             self.heads.joined(),
         )
 
-    def behaviour(self, dream: Dream) -> Behaviour:
+    def behaviour(self, dream: Dream, rows) -> Behaviour:
         """Predictions in imagined states, and λ-returns (Eq. 5)."""
+        del rows
         c, out = self.config, self.heads(dream.feat)
         reward, slow = sg((out.reward.mean, out.slow.mean))
         goes_on, value = sg(out.continues.mean), out.critic.mean
@@ -390,21 +316,23 @@ class DreamerV3(Agent):
         return Behaviour(*found, weight, ret, advantage, entropy, stats)
 
     def actor_loss(self, b: Behaviour):
-        """Loss of the actor (Eq. 6): reinforce, `[H, N]`.
+        """Loss of the actor (Eq. 6) for every start, `[N]`: reinforce.
 
         The paper sums over time, the code takes means.
         """
+        actent = self.config.imag_loss.actent
         score = b.policy.log_prob(b.action)[:-1] * b.advantage
-        return -b.weight[:-1] * (score + self.config.imag_loss.actent * b.entropy)
+        return ops.mean(-b.weight[:-1] * (score + actent * b.entropy), 0)
 
     def critic_loss(self, b: Behaviour, value: TwoHot):
-        """Loss of the critic (Eq. 5), and the regulariser to its slow copy, `[H, N]`.
+        """Loss of the critic for every start, `[N]` (Eq. 5, and towards its slow copy).
 
         Args:
           value: its prediction in all states.
         """
         slowreg = self.config.imag_loss.slowreg
-        return value.loss((b.ret, 1.0), (b.slow, slowreg)) * b.weight[:-1]
+        loss = value.loss((b.ret, 1.0), (b.slow, slowreg))
+        return ops.mean(loss * b.weight[:-1], 0)
 
     def replay_loss(self, feat, batch, boot):
         """Loss of the critic on replayed steps, bootstrapped by imagined returns.
@@ -464,15 +392,12 @@ class DreamerV3(Agent):
         """
         model = self.model_loss(batch, start, noise)
         dream = self.imagine(model.belief, noise)
-        b = self.behaviour(dream)
+        b = self.behaviour(dream, batch)
         size, length = batch["reward"].shape
         steps = self.start_steps(length)
         losses = dict(model.losses)
-        for name, loss in {
-            "policy": self.actor_loss(b),
-            "value": self.critic_loss(b, b.critic),
-        }.items():
-            losses[name] = ops.reshape(ops.mean(loss, 0), (size, -1))
+        losses["policy"] = ops.reshape(self.actor_loss(b), (size, -1))
+        losses["value"] = ops.reshape(self.critic_loss(b, b.critic), (size, -1))
         replayed: dict[str, Any] = {}
         if self.config.repval_loss:
             late = State(model.belief.deter[:, steps], model.belief.stoch[:, steps])
@@ -483,7 +408,8 @@ class DreamerV3(Agent):
             )
             loss, replayed = self.replay_loss(*time_first)
             losses["repval"] = rssm.swap(loss)
-        return weighted(losses, self.scale), (losses, model, dream, b, replayed)
+        means = {k: ops.mean(v) for k, v in losses.items()}
+        return weighted(means, self.scale), (losses, model, dream, b, replayed)
 
     def update_slow_critic(self):
         """The slow critic follows after the step (official `utils.SlowModel`)."""

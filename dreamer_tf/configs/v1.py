@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from dreamer_tf.configs.fields import limit
 from dreamer_tf.configs.ranges import (
@@ -16,6 +16,7 @@ from dreamer_tf.configs.ranges import (
     Stages,
     Widths,
 )
+from dreamer_tf.errors import UserError
 
 # The last imagined state only gives the value after the ones before.
 Horizon = Annotated[int, Range(at_least=2)]
@@ -89,3 +90,10 @@ class Config:
         """Raises UserError if settings do not fit each other."""
         # The discount head is not trained on the last step, which could be terminal.
         limit(self, "batch_length", at_least=1 + self.pcont)
+
+    def check_actions(self, discrete: bool, space: Any):
+        """Raises UserError if a setting does not fit the action space."""
+        if self.expl != "auto" and (self.expl == "epsilon_greedy") != discrete:
+            raise UserError(
+                f"expl is {self.expl}, but the action space is {space}; use auto."
+            )

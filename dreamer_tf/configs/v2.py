@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from dreamer_tf.configs.fields import limit, to_dict
 from dreamer_tf.configs.ranges import (
@@ -75,6 +75,12 @@ class Actor(Head):
     dist: Literal["auto", "trunc_normal", "tanh_normal", "onehot"] = "auto"
     min_std: NonNegative = 0.1  # smallest scale of a continuous action
     init_std: float = 0.0  # added to the raw scale
+
+    def kind(self, discrete: bool) -> str:
+        """The distribution of actions, "auto" resolved."""
+        if self.dist == "auto":
+            return "onehot" if discrete else "trunc_normal"
+        return self.dist
 
 
 @dataclass(frozen=True)
@@ -198,3 +204,11 @@ class Config:
                 raise UserError(
                     f"grad_heads names '{name}'; the heads are {', '.join(heads)}."
                 )
+
+    def check_actions(self, discrete: bool, space: Any):
+        """Raises UserError if a setting does not fit the action space."""
+        dist = self.actor.kind(discrete)
+        if (dist == "onehot") != discrete:
+            raise UserError(
+                f"actor.dist is {dist}, but the action space is {space}; use auto."
+            )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from dreamer_tf.configs.fields import limit, to_dict
 from dreamer_tf.configs.ranges import (
@@ -231,6 +231,9 @@ class Config:
                 f"imag_last is {self.imag_last}; it must be between 0 (all) and "
                 f"batch_length ({self.batch_length})."
             )
+
+    def check_actions(self, discrete: bool, space: Any):
+        """Nothing: all settings fit all action spaces."""
 
     @property
     def channels(self) -> int:

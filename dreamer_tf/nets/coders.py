@@ -5,7 +5,7 @@ model state to predictions `{entry: [..., *shape]}`, float32.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 from keras import layers, ops
@@ -167,6 +167,7 @@ class Decoder(layers.Layer):
         self.deter, self.flat = deter, stoch * classes
         self.bspace = bspace
         self.veckeys, self.imgkeys = split_keys(self.shapes)
+        self.entries = [*self.veckeys, *self.imgkeys]
         if self.veckeys:
             hidden = dense_stack([units] * layers, "rms", "linear{}", "norm{}")
             self.linears, self.norms = hidden
@@ -397,6 +398,7 @@ class StridedDecoder(layers.Layer):
             convs=tuple(convs),
         )
         self.images, self.vectors = self.config["images"], self.config["vectors"]
+        self.entries = [*self.images, *self.vectors]
         self.act, self.cnn_act = activation(act), activation(cnn_act)
         self.width = width
         if self.images:
@@ -468,6 +470,20 @@ class StridedDecoder(layers.Layer):
 
 
 # ------------------------------------------------------------------- shared --
+
+
+def per_entry(shapes, vector: Callable, image: Callable) -> Callable:
+    """From predictions by entry to distributions.
+
+    Args:
+      shapes: of the observation entries.
+      vector: makes one from a prediction and the number of its axes.
+      image: makes one from a prediction.
+    """
+    return lambda predictions: {
+        k: image(x) if len(shapes[k]) == 3 else vector(x, len(shapes[k]))
+        for k, x in predictions.items()
+    }
 
 
 def split_keys(shapes: dict[str, tuple[int, ...]]) -> tuple[list[str], list[str]]:

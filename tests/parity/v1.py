@@ -19,6 +19,7 @@ from dreamer_tf import (
 )
 from dreamer_tf.configs.fields import leaves, updated
 from dreamer_tf.envs.base import ActionScale, Env, action_box, image_box
+from dreamer_tf.nets import v1 as nets_v1
 from tests.parity.common import Rows, below, built, load_weights
 
 # About the file, or decided by it (`action_dist` by the action space). Weight decay
@@ -139,7 +140,7 @@ def first_tensors(made, batch, model):
         "post_stoch": belief.stoch,
         "post_mean": belief.dist.mean,
         "post_std": belief.dist.std,
-        "image_logprob": -model.losses["image"],
+        "image_logprob": made.decoder(feat)["image"].log_prob(batch["image"]),
     }
 
 
@@ -401,12 +402,10 @@ def policies(rows, get, config, run):
     for i, init_std in enumerate(config["actor_init_std"]):
         d = get(f"actor/{i}")
         head = make_head("actor", part(d, "weight/"))
-        made = types.SimpleNamespace(
-            discrete=False, config=v1.Config(action_init_std=init_std)
-        )
+        ours = v1.Config(action_init_std=init_std)
 
-        def evaluate(head=head, made=made, d=d):
-            dist = v1.DreamerV1._action(made, head(_t(feat)))
+        def evaluate(head=head, ours=ours, d=d):
+            dist = nets_v1.action(ours, False, head(_t(feat)))
             log_prob = dist.log_prob(_t(d["action"]))
             return {"loc": dist.mean, "scale": dist.std, "log_prob": log_prob}
 

@@ -7,8 +7,18 @@ import numpy as np
 from gymnasium import spaces
 from keras import ops
 
-from dreamer_tf import distributions, engine, nets, optimizers, returns, rssm, v2
+from dreamer_tf import (
+    distributions,
+    engine,
+    nets,
+    optimizers,
+    returns,
+    rssm,
+    scales,
+    v2,
+)
 from dreamer_tf.configs.fields import leaves, updated
+from dreamer_tf.configs.v2 import Kl, RewardNorm, Rssm
 from tests.parity.common import Rows, below, built, load_weights
 
 # What the official config can say, and we fix.
@@ -153,7 +163,7 @@ def named(made, batch, model, dream, b, value):
     }
     if c.pred_discount:
         found["discount_pred"] = made.continues(feat).mean
-    found |= {f"like_{k}": -v for k, v in model.losses.items() if k != "kl"}
+    found |= likes(made, batch, feat)
     for key, dist in made.decoder(feat).items():
         found |= {f"recon_{key}": dist.mean, f"recon_{key}_b0t0": dist.mean[0, 0]}
     return found
@@ -212,6 +222,17 @@ def initial(rows, data, ours, config, grads):
 
 
 BEHAVIOUR = ("actor", "critic", "target_critic")
+
+
+def likes(made, batch, feat):
+    """Log-likelihoods of all predictions, `[B, T]`."""
+    c, reward = made.config, v2.clip_reward(batch["reward"], made.config.clip_rewards)
+    found = {k: d.log_prob(batch[k]) for k, d in made.decoder(feat).items()}
+    found["reward"] = made.reward(feat).log_prob(reward)
+    if c.pred_discount:
+        goes_on = 1 - ops.cast(batch["is_terminal"], "float32")
+        found["discount"] = made.continues(feat).log_prob(c.discount * goes_on)
+    return {f"like_{k}": v for k, v in found.items()}
 
 
 def acting(rows, data, made, batch):
@@ -310,7 +331,7 @@ def scalars(rows, get, config, run):
     rows.relative("lambda_return", ours, d["returns"], 5e-5)
     for i, options in enumerate(config["streamnorm"]):
         d = get(f"streamnorm/{i}")
-        norm = v2.RewardScale(v2.RewardNorm(**options))
+        norm = scales.RewardScale(RewardNorm(**options))
         ours = []
         for x in d["x"]:
             ours.append(run(lambda x=x, norm=norm: norm(_t(x)), [norm.mag]))
@@ -324,7 +345,7 @@ def latents(rows, get, config, run):
     d = get("kl")
     post, prior = d["post_logit"], d["prior_logit"]
     for i, options in enumerate(config["kl"]):
-        kl = kl_of_logits(v2.Kl(**options))
+        kl = kl_of_logits(Kl(**options))
         loss, value = run(lambda kl=kl: kl(_t(post), _t(prior)))
         rows.relative(f"kl {i} loss", loss, d[f"{i}/loss"], 5e-5)
         rows.relative(f"kl {i} value", value, d[f"{i}/value"], 5e-5)
@@ -362,7 +383,7 @@ def cells(rows, get, config, run):
         options = {k: sizes[k] for k in ("deter", "hidden")}
         options |= {"stoch": sizes["S"], "discrete": sizes["D"], "act": sizes["act"]}
         actions, tokens = d["action"].shape[-1], d["embed"].shape[-1]
-        cell = v2.RSSM(v2.Rssm(**options, norm=norm), actions, tokens, name="rssm")
+        cell = v2.RSSM(Rssm(**options, norm=norm), actions, tokens, name="rssm")
         built(cell, below_dict(d, "w/"))
 
         def evaluate(d=d, cell=cell):

@@ -7,7 +7,16 @@ import numpy as np
 from gymnasium import spaces
 from keras import ops
 
-from dreamer_tf import distributions, engine, nets, optimizers, returns, rssm, v3
+from dreamer_tf import (
+    distributions,
+    engine,
+    nets,
+    optimizers,
+    returns,
+    rssm,
+    scales,
+    v3,
+)
 from dreamer_tf.configs.fields import updated
 from dreamer_tf.configs.v3 import Dyn, Opt, RetNorm
 from tests.parity.common import Rows, below, built, load_weights
@@ -564,7 +573,7 @@ def normaliser(rows, get, run):
     rate, limit = float(get("retnorm")["rate"]), float(get("retnorm")["limit"])
     for i, debias in enumerate((False, True)):
         d = get(f"retnorm{i}")
-        norm = v3.ReturnNorm(RetNorm(rate=rate, limit=limit, debias=debias))
+        norm = scales.ReturnNorm(RetNorm(rate=rate, limit=limit, debias=debias))
         seen = []
         for step in x:
             stats = run(lambda step=step: norm.stats(_t(step)), norm.variables.values())
