@@ -456,7 +456,7 @@ class TwoHot(Distribution):
 
     def log_prob(self, value):
         """`[...] -> [...]`: minus the cross-entropy to the two-hot code of value."""
-        return -self.loss((value, 1.0))
+        return self._expected(self._code(value), 1.0)
 
     def loss(self, *targets):
         """Weighted sum of the cross-entropies to several targets.
@@ -468,21 +468,25 @@ class TwoHot(Distribution):
         Returns:
           `[...]`, as many along the first axis as the shortest target has.
         """
-        code, mass, count = None, 0.0, self.logits.shape[0]
+        length = self.logits.shape[0]
+        codes, mass, count = [], 0.0, length
         for value, factor in targets:
-            value = ops.stop_gradient(value)
-            missing = self.logits.shape[0] - value.shape[0]
-            if missing:
-                # Numbers are padded, and results cut: cutting the logits costs more.
-                count = min(count, value.shape[0])
-                around = ((0, missing), *[(0, 0)] * (len(value.shape) - 1))
-                value = ops.pad(value, around)
-            coded = returns.twohot(value, self.bins)
-            coded = coded if factor == 1 else factor * coded
-            code = coded if code is None else code + coded
+            # Numbers are padded, and results cut: cutting the logits costs more.
+            missing = length - value.shape[0]
+            count = min(count, value.shape[0])
+            around = ((0, missing), *[(0, 0)] * (len(value.shape) - 1))
+            code = self._code(ops.pad(value, around) if missing else value)
+            codes.append(code if factor == 1 else factor * code)
             mass += factor
-        loss = -(ops.sum(code * self.logits, -1) - mass * self.norm)
-        return loss if count == self.logits.shape[0] else loss[:count]
+        return -self._expected(sum(codes[1:], codes[0]), mass)[:count]
+
+    def _code(self, value):
+        """The two-hot code of numbers, a constant: `[...] -> [..., N]`."""
+        return returns.twohot(ops.stop_gradient(value), self.bins)
+
+    def _expected(self, code, mass: float):
+        """`Σ code · log p`, `[..., N] -> [...]`, of a code that sums to `mass`."""
+        return ops.sum(code * self.logits, -1) - mass * self.norm
 
     @property
     def mean(self):

@@ -360,10 +360,11 @@ class DreamerV2(Agent):
             return self.actor_loss(b), (dream, b)
 
         def critic_loss():
-            value = self.critic(sg(b.feat[:-1]))
+            value = self.critic(feat)
             return self.critic_loss(b, value), value.mean
 
         actor, (dream, b), actor_grads = self.actor_opt.gradients(actor_loss)
+        feat = sg(b.feat[:-1])
         critic, value, critic_grads = self.critic_opt.gradients(critic_loss)
         losses = {"actor": actor, "critic": critic}
         return losses, (dream, b, value), (actor_grads, critic_grads)
