@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _WHERE = {
     "make_agent": "dreamer_tf.agent",
-    "load_agent": "dreamer_tf.agent",
+    "load_agent": "dreamer_tf.training.load",
     "make_env": "dreamer_tf.envs",
     "presets": "dreamer_tf.configs.presets",
 }

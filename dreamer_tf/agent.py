@@ -1,4 +1,4 @@
-"""The interface every Dreamer offers, and what the three share.
+"""The interface every Dreamer offers.
 
 The loop, replay, logs, evaluation and scripts know only what stands here:
 
@@ -8,40 +8,35 @@ The loop, replay, logs, evaluation and scripts know only what stands here:
     metrics, feedback = agent.update(batch)
     finish = agent.begin(batch); metrics, feedback = finish()
     report = agent.report(batch)
+    dream = agent.dream(state, length=15)
     agent.save(path); agent = load_agent(path)
 """
 
-import abc
-import contextlib
 import functools
 import importlib
 import json
 import operator
 import pathlib
-import random
-import zipfile
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal
 
 import keras
 import numpy as np
 from gymnasium import spaces
 from keras import ops
 
-from dreamer_tf import engine, rssm
+from dreamer_tf import engine
 from dreamer_tf.configs import config_class
-from dreamer_tf.configs.fields import from_dict, to_dict, validate
-from dreamer_tf.distributions import Continuous, OneHot, sg
+from dreamer_tf.configs.fields import to_dict, validate
+from dreamer_tf.dreamer import Dreamer
+from dreamer_tf.engine.variables import choose_precision, computing_in, initial_seed
 from dreamer_tf.envs.base import RESERVED
 from dreamer_tf.envs.spaces import (
     check_action_space,
     check_obs_space,
-    space_from_json,
     space_to_json,
 )
-from dreamer_tf.errors import UserError, reason
-from dreamer_tf.nets import Head
-from dreamer_tf.rssm import Belief, State
+from dreamer_tf.errors import UserError
 
 MODES = ("train", "eval", "random")
 
@@ -49,7 +44,7 @@ MODES = ("train", "eval", "random")
 BATCH_AXIS = {"post": 0, "latent": 1, "action": 1}
 
 # Streams of randomness below the run's seed.
-INIT, POLICY, UPDATE, REPORT, DREAM = range(5)
+POLICY, UPDATE, REPORT, DREAM = range(1, 5)  # 0: of initial weights, see `engine`
 
 
 def make_agent(
@@ -89,72 +84,8 @@ def make_agent(
     return module.AGENT(obs_space, action_space, config, seed, devices)
 
 
-def load_agent(path: str | pathlib.Path) -> "Agent":
-    """The agent saved by `Agent.save`, or the newest one of a run's directory.
-
-    Raises:
-      UserError: `path` holds no saved agent.
-    """
-    path = pathlib.Path(path)
-    if (path / "checkpoints").is_dir():
-        from dreamer_tf.training.checkpoint import latest
-
-        path = latest(path / "checkpoints")
-    broken: tuple[type[Exception], ...] = (OSError, EOFError, zipfile.BadZipFile)
-    broken += (ValueError, KeyError, TypeError, AttributeError)  # another structure
-    try:
-        meta = json.loads((path / "agent.json").read_text())
-        with np.load(path / "agent.npz", allow_pickle=False) as data:
-            state = dict(data)
-        config = from_dict(config_class(meta["version"])(), meta["config"])
-        obs_space = space_from_json(meta["obs_space"])
-        action_space = space_from_json(meta["action_space"], bound=1)
-        seed = int(meta["seed"])
-    except broken as error:
-        raise UserError(
-            f"{path} holds no readable agent ({reason(error)}); give a directory "
-            "written by agent.save() or a run's --logdir."
-        ) from error
-    except UserError as error:
-        raise UserError(
-            f"{path / 'agent.json'} is not of this version of dreamer_tf: {error}"
-        ) from error
-    agent = make_agent(meta["version"], obs_space, action_space, config, seed)
-    agent.load_state_dict(state)
-    return agent
-
-
-class Model(NamedTuple):
-    """What a world model makes of a batch."""
-
-    losses: dict[str, Any]  # by name: V1, V2 scalars, V3 [B, T]
-    belief: Belief  # posterior states, [B, T, ...]
-    prior: Any  # distribution of the same latents, before the observation
-    kl: Any = None  # between the two, [B, T], in nats (V1, V2)
-
-
-class Agent(abc.ABC):
-    """Base of the three agents.
-
-    A version defines its cell, losses, `train_step` and `policy_step`.
-    """
-
-    version: ClassVar[str]
-    networks: Any  # the module `nets.v1` and so on
-    config: Any  # `configs.v1.Config` and so on
-    latents: ClassVar[tuple[str, ...]] = ()  # of the state, stored in replay
-    losses: ClassVar[tuple[str, ...]] = ()  # besides those of the observations
-    batch_name: ClassVar[str] = "batch_size"  # where the config says it
-    acts_last: ClassVar[bool] = False  # in the last imagined state, too
-    context = 0  # rows of a batch that only give the start state
-    cell: Any  # the RSSM
-    encoder: Any  # from observation entries to tokens `[..., E]`
-    decoder: Head  # to distributions of observation entries
-    reward: Head  # from features `[..., F]` to a distribution, as those that follow
-    continues: Head
-    actor: Head
-    critic: Head
-    slow_critic: Head
+class Agent(Dreamer):
+    """Base of the three agents: what others call, and what of it is compiled."""
 
     def __init__(
         self, obs_space, action_space, config, seed: int = 0, devices: int = 1
@@ -167,7 +98,7 @@ class Agent(abc.ABC):
         self.frames = 0  # of training so far, set by the loop; V1's exploration uses it
         self.params: dict[str, keras.Variable] = {}  # what optimizers train
         self.variables: dict[str, keras.Variable] = {}  # all that is saved
-        check_devices(devices)
+        engine.devices.check(devices)
         self.devices, self.group = devices, engine.group(devices)
         size = operator.attrgetter(self.batch_name)(config)
         self._check_batch(size, self.batch_name)
@@ -182,66 +113,6 @@ class Agent(abc.ABC):
             self.build()
         self._check_scales()
         self._compile()
-
-    def build(self):
-        """Makes networks and optimizers and names their variables."""
-        c, networks = self.config, self.networks
-        c.check_actions(self.discrete, self.action_space)
-        self.encoder = networks.encoder(c, self.shapes)
-        self.cell = self.make_cell(self.encoder.width)
-        self.decoder = networks.decoder(c, self.shapes, self.cell.width)
-        heads = networks.heads(c, self.actions, self.discrete)
-        self.action_kind = networks.action_kind(c, self.discrete)
-        for net in (self.encoder, self.cell, self.decoder.net):
-            net.build()
-        for name, head in heads.items():
-            head.net.build((None, self.cell.width))
-            setattr(self, name, head)
-        self.make_optimizers()
-
-    @property
-    @abc.abstractmethod
-    def horizon(self) -> int:
-        """Steps of imagination."""
-
-    @abc.abstractmethod
-    def make_cell(self, tokens: int):
-        """The RSSM, for tokens of that width."""
-
-    @abc.abstractmethod
-    def make_optimizers(self):
-        """Makes optimizers and running statistics, and names all variables."""
-
-    @abc.abstractmethod
-    def split_context(self, batch) -> tuple[State, dict]:
-        """State before the rows of a batch that are trained on, and these rows."""
-
-    @abc.abstractmethod
-    def start_steps(self, length: int) -> slice:
-        """The steps of a sequence from which imagination starts."""
-
-    @abc.abstractmethod
-    def train_step(self, noise, batch, carry=None) -> tuple:
-        """One update of everything; returns metrics and what goes to replay."""
-
-    @abc.abstractmethod
-    def policy_step(self, noise, obs, state, mode) -> tuple:
-        """One decision; returns actions and the new model state."""
-
-    @abc.abstractmethod
-    def observations(self, state) -> dict:
-        """Predicted distribution of every observation entry in a model state."""
-
-    @abc.abstractmethod
-    def continuation(self, feat):
-        """Predicted probability that the episode goes on, from features."""
-
-    def add_variables(self, variables: dict[str, keras.Variable]):
-        """Registers variables as part of the agent's saved state, by path."""
-        for path, variable in variables.items():
-            if path in self.variables:
-                raise ValueError(f"Two variables are named {path}.")
-            self.variables[path] = variable
 
     def _compile(self):
         everything = list(self.variables.values())
@@ -287,71 +158,6 @@ class Agent(abc.ABC):
         noise = self.draw_policy(seed, obs, state)
         action, new = self.policy_step(noise, obs, state, mode)
         return action, state | new._asdict() | {"action": action}
-
-    # -------------------------------------------------------------- noise --
-
-    def draw(self, seed, batch, carry=None) -> dict:
-        """All noise of one update: for latents, and for actions in imagination."""
-        size, rows = batch["reward"].shape
-        length = rows - self.context
-        starts = size * len(range(length)[self.start_steps(length)])
-        seeds = [engine.fold_in(seed, i) for i in range(3)]
-        lead = self.horizon + self.acts_last, starts
-        return {
-            "post": self.cell.noise(seeds[0], (size, length)),
-            "latent": self.cell.noise(seeds[1], (self.horizon, starts)),
-            "action": self.action_kind.noise(seeds[2], lead, self.actions),
-        }
-
-    def draw_policy(self, seed, obs, state) -> dict:
-        """All noise of one decision."""
-        size = state["action"].shape[0]
-        seeds = [engine.fold_in(seed, i) for i in range(2)]
-        return {
-            "post": self.cell.noise(seeds[0], (size,)),
-            "action": self.action_kind.noise(seeds[1], (size,), self.actions),
-        }
-
-    def _draw_dream(self, length, seed, state, given) -> dict:
-        """All noise of a dream, time first."""
-        lead = length, state["action"].shape[0]
-        return {
-            "latent": self.cell.noise(engine.fold_in(seed, 0), lead),
-            "action": self.action_kind.noise(
-                engine.fold_in(seed, 1), lead, self.actions
-            ),
-        }
-
-    def explore_noise(self, seed, size: int):
-        """Noise of `distributions.explore` for a batch of actions."""
-        kind = OneHot if self.discrete else Continuous
-        return kind.noise(seed, (size,), self.actions)
-
-    # ------------------------------------------------- what versions share --
-
-    def tokens(self, batch):
-        """Encoded observations, `[B, T, E]`."""
-        return self.encoder({k: batch[k] for k in self.shapes})
-
-    def start_and_rows(self, batch, carry=None) -> tuple[State, dict]:
-        """As `split_context`; `carry` replaces the start state."""
-        start, rows = self.split_context(batch)
-        return start if carry is None else State(carry["deter"], carry["stoch"]), rows
-
-    def starts(self, belief: Belief) -> State:
-        """The states from which imagination starts, `[N, ...]`, without gradients."""
-        steps = self.start_steps(belief.deter.shape[1])
-        states = (x[:, steps] for x in (belief.deter, belief.stoch))
-        return sg(State(*(ops.reshape(x, (-1, *x.shape[2:])) for x in states)))
-
-    def infer(self, obs, state, noise=None) -> State:
-        """The model state after one more observation, `[B, ...]`."""
-        batch = {k: obs[k][:, None] for k in (*self.shapes, "is_first")}
-        batch["action"] = state["action"][:, None]
-        noise = None if noise is None else noise[:, None]
-        start = State(state["deter"], state["stoch"])
-        _, last = rssm.observe(self.cell, start, self.tokens(batch), batch, noise)
-        return last
 
     # ------------------------------------------------------------- acting --
 
@@ -442,32 +248,6 @@ class Agent(abc.ABC):
         seed = engine.seed(self.seed, REPORT, self.updates)
         return engine.to_host(self._report(context)(seed, self._select(batch)))
 
-    def report_step(self, noise, batch, context):
-        """See `report`."""
-        start, rows = self.split_context(batch)
-        noise = noise["post"]
-        seen = {k: v[:, :context] for k, v in rows.items()}
-        tokens = self.tokens(seen)
-        post, last = rssm.observe(self.cell, start, tokens, seen, noise[:, :context])
-        later = rssm.predict(
-            self.cell, last, rows["action"][:, context:], noise[:, context:]
-        )
-        both = zip((post.deter, post.stoch), later)
-        states = State(*(ops.concatenate(each, 1) for each in both))
-        return self.decode(states._asdict())
-
-    def decode(self, state: dict) -> dict:
-        """Predicted observations of a model state, in their own units.
-
-        Args:
-          state: `deter` and `stoch`, `[..., ...]`, such as `policy` returns.
-
-        Returns:
-          Per entry `[..., *shape]`; images in [0, 1], not clipped.
-        """
-        seen = self.observations(State(state["deter"], state["stoch"]))
-        return {k: dist.observation for k, dist in seen.items()}
-
     def dream(
         self,
         state: dict,
@@ -503,25 +283,6 @@ class Agent(abc.ABC):
         call = self._dream(length, actions is not None)
         given = {} if actions is None else {"actions": actions}
         return engine.to_host(call(engine.seed(self.seed, DREAM, seed), state, given))
-
-    def dream_step(self, noise, state, given):
-        """See `dream`."""
-        start = State(state["deter"], state["stoch"])
-        if given:
-            action = given["actions"]
-            states = rssm.predict(self.cell, start, action, rssm.swap(noise["latent"]))
-        else:
-            states, action = rssm.roll_out(
-                self.cell, self.actor, start, state["action"], noise
-            )
-        feat = self.cell.feat(states)
-        return {
-            "obs": self.decode(states._asdict()),
-            "action": action,
-            "reward": self.reward(feat).mean,
-            "continues": self.continuation(feat),
-            "value": self.critic(feat).mean,
-        }
 
     def _check_batch(self, size: int, name: str):
         if size % self.devices:
@@ -599,53 +360,3 @@ class Agent(abc.ABC):
         (path / "agent.json").write_text(json.dumps(meta, indent=2))
         arrays: dict[str, Any] = self.state_dict()
         np.savez(path / "agent.npz", **arrays)
-
-
-# ------------------------------------------------------------------ helpers --
-
-
-def weighted(losses: dict, scale: Callable[[str], float]):
-    """The sum of losses, scalars by name, times their factors."""
-    return sum(scale(name) * loss for name, loss in losses.items())
-
-
-def check_devices(number: int):
-    """Raises UserError if there are not as many devices as are to share a batch."""
-    there, kind = engine.available(), engine.platform().upper()
-    if not 1 <= number <= there:
-        raise UserError(
-            f"--devices is {number}, but {keras.backend.backend()} has {there} "
-            f"{kind}{'s' * (there > 1)} here; it must be from 1 to {there}."
-        )
-
-
-def choose_precision(name: str) -> str:
-    """What "auto" means here: bfloat16 on a GPU, float32 on a CPU."""
-    if name != "auto":
-        return name
-    return "float32" if engine.platform() == "cpu" else "bfloat16"
-
-
-@contextlib.contextmanager
-def computing_in(name: str):
-    """Layers made inside compute in `name`; their weights are float32."""
-    previous = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32" if name == "float32" else f"mixed_{name}")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(previous)
-
-
-@contextlib.contextmanager
-def initial_seed(seed: int):
-    """Layers made inside get the same initial weights for the same seed.
-
-    Keras draws the seeds of its initialisers from Python's generator.
-    """
-    state = random.getstate()
-    random.seed(f"{seed}/{INIT}")
-    try:
-        yield
-    finally:
-        random.setstate(state)

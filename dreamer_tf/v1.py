@@ -20,9 +20,10 @@ import numpy as np
 from keras import layers, ops
 
 from dreamer_tf import engine, nets, rssm
-from dreamer_tf.agent import Agent, Model, weighted
+from dreamer_tf.agent import Agent
 from dreamer_tf.configs.v1 import Config
 from dreamer_tf.distributions import DiagNormal, explore, sg
+from dreamer_tf.dreamer import Model, weighted
 from dreamer_tf.engine import devices
 from dreamer_tf.nets import v1 as networks
 from dreamer_tf.optimizers import Adam

@@ -24,9 +24,10 @@ import numpy as np
 from keras import ops
 
 from dreamer_tf import nets, rssm
-from dreamer_tf.agent import Agent, Model, weighted
+from dreamer_tf.agent import Agent
 from dreamer_tf.configs.v3 import Config, Dyn
 from dreamer_tf.distributions import OneHots, TwoHot, sg
+from dreamer_tf.dreamer import Model, weighted
 from dreamer_tf.engine import devices
 from dreamer_tf.nets import v3 as networks
 from dreamer_tf.optimizers import LaProp

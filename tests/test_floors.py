@@ -18,6 +18,7 @@ FLOORS = (
     ("dreamer_tf.pictures",),
     ("dreamer_tf.v1", "dreamer_tf.v2", "dreamer_tf.v3"),
     ("dreamer_tf.agent",),
+    ("dreamer_tf.dreamer",),
     ("dreamer_tf.rssm",),
     ("dreamer_tf.nets",),
     ("dreamer_tf.distributions", "dreamer_tf.optimizers"),
@@ -29,9 +30,6 @@ FLOORS = (
     ("dreamer_tf.files",),
     ("dreamer_tf.errors",),
 )
-# `make_agent` loads the module of the version that it is asked for.
-UPWARD = {("dreamer_tf.agent", f"dreamer_tf.v{number}") for number in (1, 2, 3)}
-
 BACKENDS = ("keras", "tensorflow", "jax", "torch")
 WITHOUT_BACKEND = ("configs", "replay", "envs", "files.py", "errors.py", "programs.py")
 WITHOUT_BACKEND += tuple(
@@ -66,7 +64,7 @@ def imports(name: str, known: dict[str, Path]) -> set[str]:
                 if outer == "dreamer_tf":
                     outer = dreamer_tf._WHERE.get(alias.name, outer)
                 found.append(inner if inner in known else outer)
-    return {x for x in found if x in known and (name, x) not in UPWARD}
+    return {x for x in found if x in known}
 
 
 def place(name: str) -> tuple[int, str]:

@@ -46,6 +46,16 @@ def available() -> int:
     return jax.local_device_count()
 
 
+def check(number: int):
+    """Raises UserError if there are not as many devices as are to share a batch."""
+    there, kind = available(), platform().upper()
+    if not 1 <= number <= there:
+        raise UserError(
+            f"--devices is {number}, but {keras.backend.backend()} has {there} "
+            f"{kind}{'s' * (there > 1)} here; it must be from 1 to {there}."
+        )
+
+
 def group(number: int) -> Any:
     """The first `number` devices as a group that shares every batch; None for one."""
     if number == 1:

@@ -21,12 +21,14 @@ import keras
 import numpy as np
 from absl import logging
 
-from dreamer_tf.agent import Agent, load_agent, space_to_json
+from dreamer_tf.agent import Agent
 from dreamer_tf.configs.fields import to_dict
+from dreamer_tf.envs.spaces import space_to_json
 from dreamer_tf.errors import UserError
 from dreamer_tf.files import replacing
 from dreamer_tf.training import checkpoint, logdir
 from dreamer_tf.training.build import env_arguments
+from dreamer_tf.training.load import load_agent
 
 POLICY, WEIGHTS, ABOUT = "policy", "weights.npz", "export.json"
 

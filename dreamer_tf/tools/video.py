@@ -16,7 +16,7 @@ from matplotlib.font_manager import findfont
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from dreamer_tf import pictures
-from dreamer_tf.agent import Agent, load_agent
+from dreamer_tf.agent import Agent
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.envs import episode_seed
 from dreamer_tf.errors import UserError
@@ -24,6 +24,7 @@ from dreamer_tf.files import replacing
 from dreamer_tf.training import checkpoint, logdir
 from dreamer_tf.training.build import one_env
 from dreamer_tf.training.experience import BY_HAND
+from dreamer_tf.training.load import load_agent
 
 SEQUENCES = 6  # side by side, at most
 GIF_FRAMES = 200  # of the policy, at most: GIFs are large

@@ -4,8 +4,9 @@ import functools
 from typing import Any
 
 from dreamer_tf import engine
-from dreamer_tf.agent import check_devices, make_agent
+from dreamer_tf.agent import make_agent
 from dreamer_tf.configs.run import RunConfig
+from dreamer_tf.engine import devices
 from dreamer_tf.envs import Remote, make_env, make_envs
 from dreamer_tf.replay import make_replay
 from dreamer_tf.training.budget import replay_bytes
@@ -21,7 +22,7 @@ def build(run: RunConfig, config: Any) -> Components:
     """
     # Must come before the GPU is first used.
     engine.limit_memory(run.gpu_memory_gb)
-    check_devices(run.devices)
+    devices.check(run.devices)
     how = env_arguments(run)
     workers = run.workers or int(run.obs != "proprio" and needs_graphics(run))
     envs = make_envs(

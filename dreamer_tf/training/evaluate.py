@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from dreamer_tf.agent import load_agent
 from dreamer_tf.envs import check_record, episode_seed
 from dreamer_tf.errors import UserError, reason
 from dreamer_tf.training import checkpoint, logdir
 from dreamer_tf.training.build import one_env
 from dreamer_tf.training.experience import BY_HAND, Episode, policy_inputs
+from dreamer_tf.training.load import load_agent
 from dreamer_tf.training.logs import append_scores
 
 LONGEST = 1_000_000  # decisions of an episode, after which an evaluation gives up
