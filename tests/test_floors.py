@@ -21,7 +21,7 @@ FLOORS = (
     ("dreamer_tf.dreamer",),
     ("dreamer_tf.rssm",),
     ("dreamer_tf.nets",),
-    ("dreamer_tf.distributions", "dreamer_tf.optimizers"),
+    ("dreamer_tf.distributions", "dreamer_tf.optimizers", "dreamer_tf.scales"),
     ("dreamer_tf.returns",),
     ("dreamer_tf.engine",),
     ("dreamer_tf.replay", "dreamer_tf.envs"),
