@@ -150,14 +150,14 @@ def test_bfloat16_is_only_inside_of_layers(version):
     noise = agent.draw_policy(engine.seed(1), obs, state)
     action, state = agent.policy_step(noise, obs, state, "train")
     found = {"action": action, "metrics": metrics, "feedback": feedback}
-    found["state"] = {k: v for k, v in state.items() if k != "logit"}
-    found["predicted"] = agent.decode(state)
+    found["state"] = state._asdict()
+    found["predicted"] = agent.decode(state._asdict())
     found["variables"] = {k: v.value for k, v in agent.variables.items()}
     names = {
         keras.backend.standardize_dtype(x.dtype) for x in keras.tree.flatten(found)
     }
     assert names == {"float32", "int32"}
-    assert keras.backend.standardize_dtype(agent.encode(obs).dtype) == "bfloat16"
+    assert keras.backend.standardize_dtype(agent.tokens(obs).dtype) == "bfloat16"
 
 
 if __name__ == "__main__":

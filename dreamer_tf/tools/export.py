@@ -21,8 +21,10 @@ import keras
 import numpy as np
 from absl import logging
 
-from dreamer_tf.agent import Agent, load_agent, space_to_json
+from dreamer_tf import load_agent
+from dreamer_tf.agent import Agent
 from dreamer_tf.configs.fields import to_dict
+from dreamer_tf.envs.spaces import space_to_json
 from dreamer_tf.errors import UserError
 from dreamer_tf.files import replacing
 from dreamer_tf.training import checkpoint, logdir
@@ -156,7 +158,8 @@ def _functions(
         noise, obs, state = args
         noise = {key: tf.expand_dims(x, axes[key]) for key, x in noise.items()}
         obs, state = tf.nest.map_structure(lambda x: x[None], (obs, state))
-        result = agent.policy_step(noise, obs, state, mode=mode)
+        action, new = agent.policy_step(noise, obs, state, mode=mode)
+        result = action, new._asdict() | {"action": action}
         return tf.nest.map_structure(lambda x: x[0], result)
 
     def batch(name, like):
