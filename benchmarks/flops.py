@@ -119,7 +119,7 @@ def _v2(agent: Any, batch: int, length: int) -> float:
         model -= f(f"{head}/dense0", f"{head}/convin")
     # Rollout: the actor sees constants; its gradient comes through frozen dynamics,
     # or, with reinforce, not through them.
-    frozen = 1 if agent.grad == "reinforce" else 2
+    frozen = 1 if agent.actor_grad == "reinforce" else 2
     rollout = 3 * f("actor/") - f("actor/dense0") + frozen * f("rssm/img", "rssm/cell")
     # Returns of start and imagined states, by the slow critic; the critic's loss.
     returns = frozen * f("reward/", "discount/", "critic/")

@@ -22,7 +22,7 @@ from gymnasium import spaces
 
 import run
 from dreamer_tf import agent as agents
-from dreamer_tf import files, replay
+from dreamer_tf import files, load_agent, replay
 from dreamer_tf.configs import config_class, presets
 from dreamer_tf.configs import fields as configs
 from dreamer_tf.envs import Envs, make_env
@@ -782,7 +782,7 @@ AGENTS = [
 )
 def test_saved_agents(spoil, pattern, home, capsys):
     spoil(home)
-    check(lambda home: agents.load_agent(home / "agent"), pattern, home, capsys)
+    check(lambda home: load_agent(home / "agent"), pattern, home, capsys)
 
 
 def test_episodes_too_short_to_learn_from_are_said(tmp_path, capsys):

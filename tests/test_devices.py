@@ -16,6 +16,7 @@ import pytest
 from dreamer_tf import agent as agents
 from dreamer_tf import engine
 from dreamer_tf.configs.fields import updated
+from dreamer_tf.engine.variables import choose_precision
 from dreamer_tf.errors import UserError
 from tests import test_v1, test_v2, test_v3
 
@@ -130,8 +131,8 @@ def test_more_devices_than_there_are():
     ],
 )
 def test_precision(name, platform, wanted, monkeypatch):
-    monkeypatch.setattr(engine, "platform", lambda: platform)
-    assert agents.choose_precision(name) == wanted
+    monkeypatch.setattr(engine.devices, "platform", lambda: platform)
+    assert choose_precision(name) == wanted
 
 
 @pytest.mark.skipif(
@@ -150,14 +151,14 @@ def test_bfloat16_is_only_inside_of_layers(version):
     noise = agent.draw_policy(engine.seed(1), obs, state)
     action, state = agent.policy_step(noise, obs, state, "train")
     found = {"action": action, "metrics": metrics, "feedback": feedback}
-    found["state"] = {k: v for k, v in state.items() if k != "logit"}
-    found["predicted"] = agent.decode(state)
+    found["state"] = state._asdict()
+    found["predicted"] = agent.decode(state._asdict())
     found["variables"] = {k: v.value for k, v in agent.variables.items()}
     names = {
         keras.backend.standardize_dtype(x.dtype) for x in keras.tree.flatten(found)
     }
     assert names == {"float32", "int32"}
-    assert keras.backend.standardize_dtype(agent.encode(obs).dtype) == "bfloat16"
+    assert keras.backend.standardize_dtype(agent.tokens(obs).dtype) == "bfloat16"
 
 
 if __name__ == "__main__":

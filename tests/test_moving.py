@@ -14,8 +14,7 @@ import keras
 import numpy as np
 import pytest
 
-from dreamer_tf import engine
-from dreamer_tf.agent import load_agent
+from dreamer_tf import engine, load_agent
 from tests import test_v1, test_v2, test_v3
 
 FOLDER = Path(__file__).parent / "moved"
@@ -39,6 +38,7 @@ def third_update(agent, given):
     )
     metrics, _ = train(engine.seed(0), given["batch"])
     action, state = act(engine.seed(0), given["obs"], given["state"])
+    state = state._asdict() | {"action": action}
     found = {"metrics": metrics, "action": action, "state": state}
     return flat(engine.to_host(found)) | flat({"agent": agent.state_dict()})
 

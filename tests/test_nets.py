@@ -6,36 +6,36 @@ import pytest
 from keras import ops
 
 from dreamer_tf import engine, nets
+from dreamer_tf.nets import fast
+from dreamer_tf.nets.layers import conv
 
 SHAPES = {"image": (64, 64, 3), "x": (3,), "y": ()}
 STRIDED = {"depth": 2, "units": (4, 4), "norm": "layer", "name": "n"}
+PLAIN = {"act": "elu", "norm": "layer", "hidden": "h{}", "group": "", "name": "n"}
 INPUTS = {"image": SHAPES["image"]}, {"x": SHAPES["x"]}
 
 
 @pytest.mark.parametrize(
-    ("make", "shape"),
+    ("make", "inputs"),
     [
-        (lambda: nets.BlockLinear(8, 2, shared=3, name="n"), (None, 4)),
-        (lambda: nets.SplitDense(8, name="n"), (None, 4)),
-        (lambda: nets.MLP(2, 4, name="n"), (None, 3)),
-        (lambda: nets.MLPHead(1, 4, {"a": 2, "b": 3}, name="n"), (None, 3)),
-        (lambda: nets.Outputs({"a": 2}, group=("g",), name="n"), (None, 3)),
-        (lambda: nets.VectorOutputs({"x": 3}, name="n"), (None, 3)),
-        (lambda: nets.Encoder(SHAPES, depth=2, units=4, name="n"), None),
-        (lambda: nets.Decoder(SHAPES, 8, 2, 4, depth=2, units=4, name="n"), None),
-        (lambda: nets.StridedEncoder(*INPUTS, **STRIDED), None),
-        (lambda: nets.StridedDecoder(*INPUTS, 9, **STRIDED), None),
-        (lambda: nets.Norm("layer", name="n"), (None, 3)),
-        (lambda: nets.NormGRUCell(4, name="n"), (None, 3)),
-        (lambda: nets.Head(2, 4, {"out": 1}, name="n"), (None, 3)),
+        (lambda: nets.BlockLinear(8, 2, shared=3, name="n"), [(None, 4)]),
+        (lambda: nets.SplitDense(8, name="n"), [(None, 4), (None, 3)]),
+        (lambda: nets.HeadNet(2, 4, {"a": 2, "b": 3}, name="n"), [(None, 3)]),
+        (lambda: nets.HeadNet(2, 4, {"out": 1}, **PLAIN), [(None, 3)]),
+        (lambda: nets.Encoder(SHAPES, depth=2, units=4, name="n"), []),
+        (lambda: nets.Decoder(SHAPES, 8, 2, 4, depth=2, units=4, name="n"), []),
+        (lambda: nets.StridedEncoder(*INPUTS, **STRIDED), []),
+        (lambda: nets.StridedDecoder(*INPUTS, 9, **STRIDED), []),
+        (lambda: nets.Norm("layer", name="n"), [(None, 3)]),
+        (lambda: nets.NormGRUCell(4, name="n"), [(None, 3)]),
     ],
 )
-def test_config_round_trip(make, shape):
+def test_config_round_trip(make, inputs):
     layer = make()
     config = keras.saving.serialize_keras_object(layer)
     copy = keras.saving.deserialize_keras_object(config)
     for each in (layer, copy):
-        each.build(*[] if shape is None else [shape])
+        each.build(*inputs)
     described = [{v.path: tuple(v.shape) for v in n.variables} for n in (layer, copy)]
     assert described[0] == described[1] and described[0]
     copy.set_weights([np.asarray(w) for w in layer.variables])
@@ -77,9 +77,9 @@ def pixels(*shape):
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, 6])
 def test_convolution_before_upsampling(kernel):
-    layer, x = made(nets.conv(3, kernel, "n"), 4), pixels(3, 5, 4)
+    layer, x = made(conv(3, kernel, "n"), 4), pixels(3, 5, 4)
     expected = layer(np.repeat(np.repeat(x, 2, 1), 2, 2))
-    np.testing.assert_allclose(nets.upsampled_conv(layer, x), expected, atol=1e-5)
+    np.testing.assert_allclose(fast.upsampled_conv(layer, x), expected, atol=1e-5)
 
 
 # Results of few pixels and of many, even and odd kernels, rows that are left over.
@@ -87,16 +87,16 @@ def test_convolution_before_upsampling(kernel):
 def test_strided_convolution(size, kernel):
     layer = made(keras.layers.Conv2D(3, kernel, 2), 4)
     x = pixels(size, size, 4)
-    np.testing.assert_allclose(nets.strided_conv(layer, x), layer(x), atol=1e-5)
+    np.testing.assert_allclose(fast.strided_conv(layer, x), layer(x), atol=1e-5)
 
 
 @pytest.mark.parametrize(("size", "kernel"), [(5, 6), (1, 6), (4, 2), (3, 4), (3, 5)])
 def test_transposed_convolution(size, kernel):
     layer = made(keras.layers.Conv2DTranspose(3, kernel, 2), 4)
     x = pixels(size, size, 4)
-    np.testing.assert_allclose(nets.transposed_conv(layer, x), layer(x), atol=1e-5)
+    np.testing.assert_allclose(fast.transposed_conv(layer, x), layer(x), atol=1e-5)
     if size == 1:
-        np.testing.assert_allclose(nets.spread(layer, x[:, 0, 0]), layer(x), atol=1e-5)
+        np.testing.assert_allclose(fast.spread(layer, x[:, 0, 0]), layer(x), atol=1e-5)
 
 
 def test_heads_together():
@@ -115,7 +115,7 @@ def test_a_known_product_has_the_gradient_of_a_product():
     def loss(known):
         y = product = ops.matmul(x, kernel)
         if known:
-            y = nets.known_product(ops.stop_gradient(y), x, kernel.value)
+            y = fast.known_product(ops.stop_gradient(y), x, kernel.value)
         return ops.sum(ops.sin(y)), product
 
     def gradient(known):

@@ -60,9 +60,9 @@ def one_step_early(fn):
     """The bootstrap of the state itself instead of the next (off by one)."""
 
     @functools.wraps(fn)
-    def wrong(last, term, reward, boot, disc, lambda_):
-        shifted = keras.ops.concatenate([boot[:1], boot[:-1]], 0)
-        return fn(last, term, reward, shifted, disc, lambda_)
+    def wrong(reward, discount, next_value, lam):
+        shifted = keras.ops.concatenate([next_value[:1], next_value[:-1]], 0)
+        return fn(reward, discount, shifted, lam)
 
     return wrong
 
@@ -85,7 +85,7 @@ def squashed(fn):
 @pytest.mark.parametrize(
     ("module", "name", "mistake", "group"),
     [
-        (v3, "lambda_return_v3", one_step_early, "losses"),
+        (v3, "lambda_return", one_step_early, "losses"),
         (v3, "sg", no_stop, "gradients"),
         (returns, "twohot", squashed, "losses"),
     ],

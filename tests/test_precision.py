@@ -13,7 +13,10 @@ import pytest
 from keras import ops
 
 from dreamer_tf import nets, v1
-from dreamer_tf.agent import Agent, computing_in
+from dreamer_tf.agent import Agent
+from dreamer_tf.configs.v1 import Config
+from dreamer_tf.engine.variables import computing_in
+from dreamer_tf.nets import coders
 from tests.parity.__main__ import compare
 
 # File: relative error of nine tenths of the metrics of six updates (losses, norms,
@@ -60,14 +63,15 @@ SHUT = 50.0  # bias of a gate
 
 
 def test_the_state_of_v1_is_not_rounded(half):
-    cell = v1.RSSM(stoch=1, deter=2, actions=1, tokens=1)
+    config = Config(deter_size=2, stoch_size=1)
+    cell = v1.RSSM(config, actions=1, tokens=1)
     cell.build()
     for weight in cell.cell.weights:
         weight.assign(np.zeros(weight.shape, np.float32))
     bias = cell.cell.weights[2]  # update, reset and candidate, each of two kernels
     bias.assign(np.repeat([[SHUT, 0, 0], [0, 0, 0]], 2, 1))
-    embed_action, core = cell.core()
-    after = core(STATE, np.zeros((1, 1), "f4"), embed_action(np.zeros((1, 1), "f4")))
+    nothing = np.zeros((1, 1), np.float32)
+    after = cell.core(STATE, nothing, nothing)
     np.testing.assert_array_equal(ops.convert_to_numpy(after), STATE)
 
 
@@ -81,7 +85,7 @@ def test_the_state_of_v2_is_not_rounded(half):
 
 def test_outputs_of_heads_are_not_rounded(half):
     """In bfloat16 150.25 would be 150."""
-    head = nets.Head(1, 4, {"out": 1})
+    head = nets.HeadNet(1, 4, {"out": 1}, norm="none")
     head.build((None, 2))
     head.outputs["out"].bias.assign([150.25])
     value = head(np.zeros((1, 2), np.float32))["out"]
@@ -92,6 +96,6 @@ def test_vectors_are_rounded_after_symlog(half, monkeypatch):
     encoder = nets.Encoder({"x": (1,)}, layers=1, units=4)
     encoder.build()
     seen = []
-    monkeypatch.setattr(nets, "symlog", lambda x: seen.append(x) or x)
+    monkeypatch.setattr(coders, "symlog", lambda x: seen.append(x) or x)
     encoder({"x": np.array([[1000.123]], np.float32)})
     assert ops.convert_to_numpy(seen[0]).tolist() == [[np.float32(1000.123)]]

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from dreamer_tf import v1
-from dreamer_tf.agent import load_agent, make_agent
+from dreamer_tf import load_agent, make_agent, rssm, v1
 from dreamer_tf.configs.fields import updated
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.distributions import DiagNormal, TanhNormal, explore
@@ -22,7 +21,7 @@ from tests import fakes
 from tests.fakes import Recorder
 from tests.parity import v1 as parity
 from tests.parity.common import Rows, Run, below, read_config
-from tests.test_v2 import random_batch
+from tests.test_v2 import keeping_actions, random_batch
 from tests.test_v3 import BOX, space
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "v1"
@@ -322,13 +321,7 @@ def test_gate_order_is_noticed(monkeypatch):
 
 
 def test_unmasked_action_is_noticed(monkeypatch):
-    right = v1.RSSM.observing
-
-    def wrong(self, tokens, action, is_first):
-        inputs, step = right(self, tokens, action, is_first)
-        return inputs | {"action": self.core()[0](action)}, step
-
-    monkeypatch.setattr(v1.RSSM, "observing", wrong)
+    monkeypatch.setattr(rssm, "observe", keeping_actions(rssm.observe))
     with pytest.raises(AssertionError):
         test_the_policy_forgets_at_is_first()
 
@@ -336,9 +329,9 @@ def test_unmasked_action_is_noticed(monkeypatch):
 def test_return_of_the_wrong_step_is_noticed(monkeypatch):
     right = v1.lambda_return
 
-    def wrong(reward, value, discount, bootstrap, lambda_):
+    def wrong(reward, discount, next_value, lam):
         reward = keras.ops.concatenate([reward[1:], reward[-1:]], 0)
-        return right(reward, value, discount, bootstrap, lambda_)
+        return right(reward, discount, next_value, lam)
 
     monkeypatch.setattr(v1, "lambda_return", wrong)
     assert {"curves", "imagination"} <= failed("agent_A_pcont.npz")

@@ -1,14 +1,14 @@
 """DreamerV2 beyond parity: sizes, spaces, options, schedule, deliberate errors."""
 
 import pathlib
+from unittest import mock
 
 import keras
 import numpy as np
 import pytest
 from gymnasium import spaces
 
-from dreamer_tf import nets, v2
-from dreamer_tf.agent import load_agent, make_agent
+from dreamer_tf import load_agent, make_agent, nets, rssm, v2
 from dreamer_tf.configs.fields import updated
 from dreamer_tf.errors import UserError
 from dreamer_tf.replay import EpisodeSequences, make_replay
@@ -187,10 +187,9 @@ def test_carry_counts_until_is_first():
 def test_keys_by_pattern_and_rank():
     shapes = {"ab": (3,), "b": (2,), "a": (), "image": (64, 64, 3)}
     agent = tiny(shapes, encoder__mlp_keys="a", encoder__cnn_keys="$^")
-    assert list(agent.enc.vectors) == ["ab"] and not agent.enc.images
-    assert list(agent.dec.vectors) == ["ab", "b"] and list(agent.dec.images) == [
-        "image"
-    ]
+    decoder = agent.decoder.net
+    assert list(agent.encoder.vectors) == ["ab"] and not agent.encoder.images
+    assert list(decoder.vectors) == ["ab", "b"] and list(decoder.images) == ["image"]
 
 
 @pytest.mark.parametrize(
@@ -216,9 +215,9 @@ def test_smaller_images():
     kernels = {"encoder__cnn_kernels": (4, 4, 4), "decoder__cnn_kernels": (5, 6, 6)}
     agent = tiny({"image": (32, 32, 3)}, **kernels)
     batch = random_batch(agent)
-    prediction = agent.dec(np.zeros((1, 32), np.float32))
+    prediction = agent.decoder.net(np.zeros((1, 32), np.float32))
     assert prediction["image"].shape == (1, 32, 32, 3)
-    assert agent.encode(batch).shape == (2, 5, agent.enc.width)
+    assert agent.tokens(batch).shape == (2, 5, agent.encoder.width)
 
 
 def test_schedule():
@@ -250,6 +249,18 @@ def test_replay():
 # ---------------------------------------------------------- deliberate errors --
 
 
+def keeping_actions(observe):
+    """`rssm.observe` that does not reset the action where an episode begins."""
+
+    def wrong(cell, start, tokens, batch, noise=None):
+        ahead = cell.ahead
+        forgetful = lambda tokens, action: ahead(tokens, batch["action"])
+        with mock.patch.object(cell, "ahead", forgetful):
+            return observe(cell, start, tokens, batch, noise)
+
+    return wrong
+
+
 def failed(name, *parts):
     """Groups of rows that fail in parts of a file's comparison."""
     rows = Rows()
@@ -274,8 +285,8 @@ def test_nothing_fails_without_an_error():
 
 
 def test_kl_direction_is_noticed(monkeypatch):
-    right = v2.OneHot.kl
-    monkeypatch.setattr(v2.OneHot, "kl", lambda self, other: right(other, self))
+    right = v2.OneHots.kl
+    monkeypatch.setattr(v2.OneHots, "kl", lambda self, other: right(other, self))
     assert "latents" in failed("primitives.npz", "latents")
 
 
@@ -302,22 +313,16 @@ def test_gate_order_is_noticed(monkeypatch):
 
 
 def test_unmasked_action_is_noticed(monkeypatch):
-    right = v2.RSSM.observing
-
-    def wrong(self, tokens, action, is_first):
-        inputs, step = right(self, tokens, action, is_first)
-        return inputs | {"action": self.core()[0](action)}, step
-
-    monkeypatch.setattr(v2.RSSM, "observing", wrong)
+    monkeypatch.setattr(rssm, "observe", keeping_actions(rssm.observe))
     assert "cells" in failed("primitives.npz", "cells")
 
 
 def test_return_of_the_wrong_step_is_noticed(monkeypatch):
     right = v2.lambda_return
 
-    def wrong(reward, value, discount, bootstrap, lambda_):
+    def wrong(reward, discount, next_value, lam):
         reward = keras.ops.concatenate([reward[1:], reward[-1:]], 0)
-        return right(reward, value, discount, bootstrap, lambda_)
+        return right(reward, discount, next_value, lam)
 
     monkeypatch.setattr(v2, "lambda_return", wrong)
     assert {"initial", "forward"} <= failed("agent_quantile.npz", "still")

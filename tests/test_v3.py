@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from dreamer_tf import v3
-from dreamer_tf.agent import make_agent
+from dreamer_tf import load_agent, make_agent, v3
 from dreamer_tf.configs.fields import updated
 from dreamer_tf.configs.v3 import sized
 from dreamer_tf.errors import UserError
@@ -172,8 +171,6 @@ def test_images_are_not_cut_to_whole_numbers():
 
 
 def test_save_and_load(tmp_path):
-    from dreamer_tf import load_agent
-
     agent = tiny({"image": (64, 64, 3), "x": (3,)}, spaces.Discrete(3))
     rng = np.random.default_rng(0)
     state = {

@@ -158,7 +158,8 @@ def _functions(
         noise, obs, state = args
         noise = {key: tf.expand_dims(x, axes[key]) for key, x in noise.items()}
         obs, state = tf.nest.map_structure(lambda x: x[None], (obs, state))
-        result = agent.policy_step(noise, obs, state, mode=mode)
+        action, new = agent.policy_step(noise, obs, state, mode=mode)
+        result = action, new._asdict() | {"action": action}
         return tf.nest.map_structure(lambda x: x[0], result)
 
     def batch(name, like):

@@ -137,7 +137,7 @@ def test_convolutions_against_the_compiler():
     config = v1.Config(enc_kernels=(4, 4), dec_kernels=(6, 6))
     agent = make_agent("v1", IMAGE, ACTIONS, config)
     image = keras.ops.convert_to_tensor(np.zeros((4, 16, 16, 3), np.uint8))
-    found = compiler_flops(lambda x: agent.encode({"image": x}), image)
+    found = compiler_flops(lambda x: agent.encoder({"image": x}), image)
     layers = flops.layer_flops(agent).items()
     counted = 4 * sum(n for path, n in layers if path.startswith("encode"))
     assert found == pytest.approx(counted, rel=0.06)
@@ -151,7 +151,7 @@ def test_gradients_against_the_compiler():
 
     def gradients(x):
         def loss():
-            return keras.ops.sum(keras.ops.square(agent.encode({"x": x}))), ()
+            return keras.ops.sum(keras.ops.square(agent.encoder({"x": x}))), ()
 
         return engine.value_and_grad(loss, weights)[1]
 
