@@ -5,11 +5,12 @@ layers and weights are those of the official code, so that recorded weights load
 name and a reader can find each tensor there.
 
 `layers` has dense layers, norms and recurrent cells, `heads` the MLPs that predict
-distributions, `coders` the encoders and decoders of observations. `fast` computes the
+distributions, `coders` (V3) and `strided` (V1, V2) the encoders and decoders of
+observations; `v1`, `v2`, `v3` put a version's networks together. `fast` computes the
 same numbers in less time; nothing else depends on how.
 """
 
-from dreamer_tf.nets.coders import Decoder, Encoder, StridedDecoder, StridedEncoder
+from dreamer_tf.nets.coders import Decoder, Encoder
 from dreamer_tf.nets.fast import Heads
 from dreamer_tf.nets.heads import Head, HeadNet
 from dreamer_tf.nets.layers import (
@@ -31,6 +32,7 @@ from dreamer_tf.nets.layers import (
     stack,
     unite,
 )
+from dreamer_tf.nets.strided import StridedDecoder, StridedEncoder
 
 __all__ = [
     "BlockLinear",

@@ -13,8 +13,9 @@ from dreamer_tf.distributions import (
     UnitNormal,
 )
 from dreamer_tf.errors import UserError
-from dreamer_tf.nets.coders import StridedDecoder, StridedEncoder, per_entry
+from dreamer_tf.nets.coders import per_entry
 from dreamer_tf.nets.heads import Head, HeadNet
+from dreamer_tf.nets.strided import StridedDecoder, StridedEncoder
 
 
 def encoder(c: Config, shapes) -> StridedEncoder:
