@@ -76,7 +76,7 @@ def flat(values):
 
 
 images = [name for name, shape in agent.shapes.items() if len(shape) == 3]
-numbers = []  # label; real [T]; model, eyes open [context]; dreams [DREAMS, horizon]
+numbers = []  # label; real [T]; model, observing [context]; dreams [DREAMS, horizon]
 for name in [name for name in agent.shapes if name not in images]:
     truth = flat([record[name][None] for record in real])[:, 0]
     before = flat([step[name] for step in seen])[:, 0]
@@ -94,7 +94,7 @@ numbers.append(("reward", rewards, unknown, dreams["reward"]))
 BLUE, ORANGE, INK, GREY = "#0072b2", "#e67800", "#1b2430", "#5c6876"
 MORE = [GREY, "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#b59f00"]  # of actions
 COLUMNS = 10  # images side by side
-now = FLAGS.context - 1  # the last moment with open eyes
+now = FLAGS.context - 1  # the last moment with an observation
 time = np.arange(FLAGS.context + FLAGS.horizon) - now
 past, future = time[: now + 1], time[now:]
 
@@ -125,7 +125,7 @@ for row, (label, truth, before, after) in enumerate(numbers):
     low, middle, high = np.insert(bounds, 0, before[-1], axis=1)  # where they begin
     band = {"label": "8 of 10 dreams", "color": ORANGE, "alpha": 0.2, "lw": 0}
     axes.plot(time[: len(truth)], truth, ".-", label="real", color=INK, lw=1.2, ms=4)
-    axes.plot(past, before, label="model, eyes open", color=BLUE, lw=2)
+    axes.plot(past, before, label="model, observing", color=BLUE, lw=2)
     axes.plot(future, middle, label="dreams, median", color=ORANGE, lw=2)
     axes.fill_between(future, low, high, **band)
     axes.tick_params(labelbottom=False)
@@ -156,7 +156,7 @@ done = np.stack([*(record["action"] for record in real[1 : now + 1]), *actions[0
 lines = [done.argmax(1)] if agent.discrete else done.T.clip(-1, 1)[: len(MORE)]
 for values, colour in zip(lines, MORE):
     axes.step(time, [*values, values[-1]], where="post", color=colour, lw=1.2)
-axes.set_xlabel("decisions since the agent closed its eyes", color=GREY)
+axes.set_xlabel("decisions since the last observation", color=GREY)
 
 figure.savefig(FLAGS.out, dpi=150)
 print(FLAGS.out)
