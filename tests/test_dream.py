@@ -112,12 +112,11 @@ def test_one_step_of_the_prior(case):
     feat = agent.cell.feat(new)
     expected = {
         "obs": agent.decode(new._asdict()),
-        "action": state["action"],
         "reward": agent.reward(feat).mean,
         "continues": agent.continuation(feat),
         "value": agent.critic(feat).mean,
     }
-    expected = engine.to_host(expected)
+    expected = engine.to_host(expected) | {"action": state["action"]}
     dream = agent.dream(state, 1, 7)
     dream["obs"] = {k: v[:, 0] for k, v in dream["obs"].items()}
     equal({k: v if k == "obs" else v[:, 0] for k, v in dream.items()}, expected)

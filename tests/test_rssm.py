@@ -135,6 +135,13 @@ def by_hand(agent, start, chance, actions):
     return ops.stack(feats), ops.stack(taken), [ops.stack(each) for each in raw]
 
 
+@pytest.fixture
+def unblocked(agent):
+    if agent.cell.blocks > 1:
+        pytest.skip("`imagine` takes cells without blocks only")
+
+
+@pytest.mark.usefixtures("unblocked")
 def test_imagine(agent, start):
     chance = noise(agent)
     dream = rssm.imagine(agent.cell, agent.actor, start, LENGTH, chance)
@@ -156,6 +163,7 @@ def test_imagine_and_act(agent, start):
         close((joined.feat.x, joined.action), (feat, action))
 
 
+@pytest.mark.usefixtures("unblocked")
 @pytest.mark.parametrize("grad", [True, False])
 def test_gradients_of_imagination(agent, start, grad):
     """They reach the actor through dynamics, unless actions are to stop them."""

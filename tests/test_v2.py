@@ -254,7 +254,10 @@ def keeping_actions(observe):
 
     def wrong(cell, start, tokens, batch, noise=None):
         ahead = cell.ahead
-        forgetful = lambda tokens, action: ahead(tokens, batch["action"])
+
+        def forgetful(tokens, action):
+            return ahead(tokens, batch["action"])
+
         with mock.patch.object(cell, "ahead", forgetful):
             return observe(cell, start, tokens, batch, noise)
 
