@@ -3,8 +3,9 @@
     python examples/own_env.py
     python examples/dream.py --logdir=logs/own_env --out=dream.png
 
-The agent looks at a few observations, closes its eyes and acts in its dream. Then the
-same actions are carried out. Any run will do: vectors become curves, images two rows.
+The agent acts on a few observations, then goes on inside its world model, without any.
+Then the same actions are carried out in the environment. Any run will do: vectors and
+the reward become curves, images two rows.
 The cells (`# %%`) are those of Jupyter, VS Code and Spyder.
 """
 
@@ -20,7 +21,7 @@ from absl import flags
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where dreamer_tf lies
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notes
 
-from dreamer_tf import engine, load_agent
+from dreamer_tf import load_agent
 from dreamer_tf.errors import UserError
 from dreamer_tf.training import logdir
 from dreamer_tf.training.build import one_env
@@ -53,21 +54,14 @@ while True:
         break
     record = env.step(action[0])
 
-# %% Dream: many at once, for much is left to chance; the first one's policy acts
-dream = {name: np.repeat(x, DREAMS, 0) for name, x in state.items()}
-dream, imagine = agent.dyn.imagining(dream)
-actions, dreamed = [], []
-for step in range(FLAGS.horizon):
-    actions.append(action[0])
-    action = np.repeat(action[:1], DREAMS, 0)
-    # The prior takes noise of the same shape as the posterior that the policy uses.
-    chance = agent.draw_policy(engine.seed(FLAGS.seed, step), {}, {"action": action})
-    dream = imagine(dream, action, chance["post"])
-    dreamed.append(agent.decode(dream))
-    action = np.asarray(agent.actor(agent.dyn.feat(dream)).sample(None))
+# %% Dream: once for the actions, then many times, for much is left to chance
+actions = agent.dream(state, FLAGS.horizon, seed=FLAGS.seed)["action"]
+many = {name: np.repeat(x, DREAMS, 0) for name, x in state.items()}
+same = np.repeat(actions, DREAMS, 0)
+dreams = agent.dream(many, FLAGS.horizon, seed=FLAGS.seed, actions=same)
 
 # %% Wake up: what really happens after these actions
-for action in actions:
+for action in actions[0]:
     if record["is_last"]:
         break
     record = env.step(action)
@@ -75,29 +69,32 @@ for action in actions:
 env.close()
 
 
-# %% Every number of the vectors over time, real and in all dreams
-def over_time(steps, name):
-    """An entry of all steps, `[T, B, numbers]`."""
-    values = np.stack([np.asarray(step[name]) for step in steps])
-    return values.reshape(*values.shape[:2], -1)
+# %% Every number of the vectors over time, and the reward: real, seen and dreamed
+def flat(values):
+    """An entry's values `[., ., *shape]` as `[., ., numbers]`."""
+    return np.reshape(values, (*np.shape(values)[:2], -1))
 
 
 images = [name for name, shape in agent.shapes.items() if len(shape) == 3]
-numbers = []
+numbers = []  # label; real [T]; model, observing [context]; dreams [DREAMS, horizon]
 for name in [name for name in agent.shapes if name not in images]:
-    truth = over_time([{name: record[name][None]} for record in real], name)
-    before, after = over_time(seen, name), over_time(dreamed, name)
+    truth = flat([record[name][None] for record in real])[:, 0]
+    before = flat([step[name] for step in seen])[:, 0]
+    after = flat(dreams["obs"][name])
     for i in range(truth.shape[-1]):
         label = f"{name}[{i}]" if truth.shape[-1] > 1 else name
-        numbers.append((label, truth[:, 0, i], before[:, 0, i], after[..., i]))
+        numbers.append((label, truth[:, i], before[:, i], after[..., i]))
 most = np.argsort([-truth.std() for _, truth, *_ in numbers])[:6]  # that moves
 numbers = [numbers[i] for i in sorted(most)]
+rewards = np.stack([record["reward"] for record in real])
+unknown = np.full(FLAGS.context, np.nan)  # only dreams predict rewards
+numbers.append(("reward", rewards, unknown, dreams["reward"]))
 
 # %% Draw: blue is what the agent has seen, orange what it dreamed
 BLUE, ORANGE, INK, GREY = "#0072b2", "#e67800", "#1b2430", "#5c6876"
 MORE = [GREY, "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#b59f00"]  # of actions
 COLUMNS = 10  # images side by side
-now = FLAGS.context - 1  # the last moment with open eyes
+now = FLAGS.context - 1  # the last moment with an observation
 time = np.arange(FLAGS.context + FLAGS.horizon) - now
 past, future = time[: now + 1], time[now:]
 
@@ -124,11 +121,11 @@ def panel(row, title):
 
 for row, (label, truth, before, after) in enumerate(numbers):
     axes = panel(row, label)
-    bounds = np.percentile(after, (10, 50, 90), axis=1)
+    bounds = np.percentile(after, (10, 50, 90), axis=0)
     low, middle, high = np.insert(bounds, 0, before[-1], axis=1)  # where they begin
     band = {"label": "8 of 10 dreams", "color": ORANGE, "alpha": 0.2, "lw": 0}
     axes.plot(time[: len(truth)], truth, ".-", label="real", color=INK, lw=1.2, ms=4)
-    axes.plot(past, before, label="model, eyes open", color=BLUE, lw=2)
+    axes.plot(past, before, label="model, observing", color=BLUE, lw=2)
     axes.plot(future, middle, label="dreams, median", color=ORANGE, lw=2)
     axes.fill_between(future, low, high, **band)
     axes.tick_params(labelbottom=False)
@@ -139,7 +136,8 @@ for row, (label, truth, before, after) in enumerate(numbers):
 moments = np.linspace(0, len(real) - 1, COLUMNS).round().astype(int)
 for row, name in enumerate(images):
     for column, t in enumerate(moments):
-        model = 255 * np.asarray([*seen, *dreamed][t][name][0])
+        dreamed = dreams["obs"][name][0]
+        model = 255 * np.asarray(seen[t][name][0] if t <= now else dreamed[t - now - 1])
         colour = ORANGE if t > now else BLUE
         for below, image in enumerate((real[t][name], model)):
             at = grid[len(numbers) + 2 * row + below, column]
@@ -154,11 +152,11 @@ for row, name in enumerate(images):
                 axes.set_ylabel(("real", "model")[below], fontsize=10, color=INK)
 
 axes = panel(len(heights) - 1, "action")
-done = np.stack([*(record["action"] for record in real[1 : now + 1]), *actions])
+done = np.stack([*(record["action"] for record in real[1 : now + 1]), *actions[0]])
 lines = [done.argmax(1)] if agent.discrete else done.T.clip(-1, 1)[: len(MORE)]
 for values, colour in zip(lines, MORE):
     axes.step(time, [*values, values[-1]], where="post", color=colour, lw=1.2)
-axes.set_xlabel("decisions since the agent closed its eyes", color=GREY)
+axes.set_xlabel("decisions since the last observation", color=GREY)
 
 figure.savefig(FLAGS.out, dpi=150)
 print(FLAGS.out)

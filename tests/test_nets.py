@@ -1,4 +1,4 @@
-"""Every layer can be made again from its configuration."""
+"""Layers: made again from their configurations, and fast ways beside plain ones."""
 
 import keras
 import numpy as np
@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from dreamer_tf import engine, nets
+from dreamer_tf.distributions import UnitNormal, sg
 from dreamer_tf.nets import fast
 from dreamer_tf.nets.layers import conv
 
@@ -41,26 +42,76 @@ def test_config_round_trip(make, inputs):
     copy.set_weights([np.asarray(w) for w in layer.variables])
 
 
-def test_split_is_the_whole():
-    x, s = np.random.default_rng(0).normal(size=(2, 5, 6)).astype("float32")
+def two_inputs():
+    return np.random.default_rng(0).normal(size=(2, 5, 6)).astype("float32")
+
+
+def test_dense_of_two_inputs():
+    a, b = two_inputs()
+    b = b[:, :4]
+    layer = nets.SplitDense(8, name="n")
+    layer.build((None, 6), (None, 4))
+    layer.bias.assign(np.arange(8.0))
+
+    def check():
+        kernel, bias = (np.asarray(w) for w in layer.weights)
+        whole = np.concatenate([a, b], -1) @ kernel + bias
+        for second in (b, layer.known(b)):
+            np.testing.assert_allclose(layer(a, second), whole, rtol=1e-4, atol=1e-5)
+
+    check()
+    for calls in (1, 9):
+        with fast.prepared(layer, calls):
+            assert layer.slices
+            check()
+        # What was prepared is forgotten: new weights count.
+        layer.kernel.assign(np.random.default_rng(calls).normal(size=(10, 8)))
+        assert layer.slices is None
+        check()
+
+
+def test_block_linear():
+    x, s = two_inputs()
     block = nets.BlockLinear(8, 2, shared=6, name="n")
     block.build((None, 6))
-    for once in (False, True):
-        own, shared = block.split(once)
-        whole = own(nets.divide(x, 2)) + shared(s)
-        np.testing.assert_allclose(block(x, s), whole, rtol=1e-4, atol=1e-6)
-    # Block by block, as the layer is defined.
-    kernel, bias = (np.asarray(w) for w in block.weights)
-    parts = [
-        np.concatenate([x[:, 3 * k : 3 * k + 3], s], -1) @ kernel[k] for k in (0, 1)
-    ]
-    expected = np.concatenate(parts, -1) + bias
-    np.testing.assert_allclose(block(x, s), expected, rtol=1e-4, atol=1e-6)
-    split = nets.SplitDense(8, name="s")
-    split.build((None, 12))
-    first, second = split.split(6)
-    whole = split(np.concatenate([x, s], -1))
-    np.testing.assert_allclose(first(x) + second(s), whole, rtol=1e-4, atol=1e-6)
+    block.bias.assign(np.arange(8.0))
+
+    def check():
+        # Block by block, as the layer is defined.
+        kernel, bias = (np.asarray(w) for w in block.weights)
+        parts = [
+            np.concatenate([x[:, 3 * k : 3 * k + 3], s], -1) @ kernel[k] for k in (0, 1)
+        ]
+        expected = np.concatenate(parts, -1) + bias
+        for state in (x, nets.by_block(x, 2)):
+            np.testing.assert_allclose(block(state, s), expected, rtol=1e-4, atol=1e-5)
+
+    check()
+    for calls in (1, 9):
+        with fast.prepared(block, calls):
+            assert block.halves
+            check()
+        block.kernel.assign(np.random.default_rng(calls).normal(size=(2, 9, 4)))
+        assert block.halves is None
+        check()
+
+
+def test_an_error_inside_releases_what_was_prepared():
+    layer = nets.SplitDense(8, name="n")
+    layer.build((None, 6), (None, 4))
+    with pytest.raises(KeyError), fast.prepared(layer, 2):
+        raise KeyError
+    assert layer.slices is None
+
+
+def test_blocks():
+    x, _ = two_inputs()
+    state = nets.by_block(x, 3)
+    assert state.whole is x and state.parts.shape == (3, 5, 2)
+    for k in range(3):
+        np.testing.assert_array_equal(state.parts[k], x[:, 2 * k : 2 * k + 2])
+    np.testing.assert_array_equal(nets.unite(state.parts), x)
+    assert nets.by_block(state, 3) is state
 
 
 def made(layer, channels):
@@ -99,14 +150,55 @@ def test_transposed_convolution(size, kernel):
         np.testing.assert_allclose(fast.spread(layer, x[:, 0, 0]), layer(x), atol=1e-5)
 
 
-def test_heads_together():
-    heads = [nets.MLPHead(2, n, {"a": n}, name=f"n{n}") for n in (3, 5)]
+@pytest.fixture
+def heads():
+    """Two trained heads and another one, of different widths, on four features."""
+    made = {
+        name: nets.Head(
+            nets.HeadNet(2, units, {"out": 1}, name=name),
+            lambda out: UnitNormal(out["out"][..., 0]),
+        )
+        for name, units in (("actor", 3), ("critic", 5), ("reward", 4))
+    }
+    for number, head in enumerate(made.values()):
+        head.net.build((None, 4))
+        head.net.linears[0].bias.assign(np.arange(head.net.units) - number)
+    return nets.Heads({k: made.pop(k) for k in ("actor", "critic")}, made)
+
+
+def test_joined_heads_predict_what_each_does_alone(heads):
     x = pixels(4)
-    for head in heads:
-        head.build((None, 4))
-    joined = nets.Together(heads)
-    for head, out in zip(heads, joined.rest(joined.first(x))):
-        np.testing.assert_allclose(out["a"], head(x)["a"], atol=1e-6)
+    joined = heads.joined()(x)
+    np.testing.assert_array_equal(joined.x, x)
+    assert heads(x)._fields == ("actor", "critic", "reward")
+    for name, head in heads.heads.items():
+        expected = head(x).mean
+        one = getattr(heads, name)
+        for found in (heads(x), heads(joined)):
+            np.testing.assert_allclose(getattr(found, name).mean, expected, atol=1e-6)
+        for found in (one(x), one(joined)):
+            np.testing.assert_allclose(found.mean, expected, atol=1e-6)
+    with pytest.raises(AttributeError, match="slow"):
+        heads.slow
+
+
+def test_joined_heads_have_the_gradients_of_each_alone(heads):
+    x = pixels(4)
+    variables = [
+        v for name in heads.trained for v in heads.heads[name].net.trainable_variables
+    ]
+
+    def gradients(join):
+        def loss():
+            feat = sg(heads.joined()(x)) if join else x
+            out = heads(feat)
+            return ops.sum(ops.sin(out.actor.mean) + 2 * ops.cos(out.critic.mean)), ()
+
+        return engine.value_and_grad(loss, variables)[1]
+
+    for found, expected in zip(gradients(True), gradients(False)):
+        assert np.abs(expected).max() > 0
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_known_product_has_the_gradient_of_a_product():
