@@ -5,9 +5,9 @@ is drawn before it, so that a step is a deterministic function of its inputs. `n
 draws what `sample` needs. `sample(None)` is the mode, with the same gradient as a
 sample (of `TanhNormal` it is the tanh of the mean).
 
-What predicts an observation also knows how the observation is encoded: `log_prob`
-takes the observation as it is stored, `observation` is the prediction in the same
-units (images in [0, 1]).
+What predicts an observation also knows how the observation is encoded: `log_prob` or
+`loss` takes the observation as it is stored, `observation` is the prediction in the
+same units (images in [0, 1]).
 """
 
 import math
@@ -398,7 +398,7 @@ def centred(image, dtype="float32"):
 
 
 class SquaredError(Distribution):
-    """Images in DreamerV3: minus the squared error over pixels in [0, 1].
+    """Images in DreamerV3: the squared error over pixels in [0, 1] is the loss.
 
     Args:
       mean: `[..., *event]`, in the space in which errors are measured.
@@ -413,11 +413,15 @@ class SquaredError(Distribution):
         """The observation in that space."""
         return ops.cast(value, "float32") / 255
 
-    def log_prob(self, value):
-        """`[..., *event] -> [...]`: minus the sum of squared errors."""
+    def loss(self, value):
+        """`[..., *event] -> [...]`: the sum of squared errors."""
         error = ops.square(self.mean - self.encode(value))
         axes = range(len(error.shape) - self.rank, len(error.shape))
-        return -ops.sum(error, tuple(axes))
+        return ops.sum(error, tuple(axes))
+
+    def log_prob(self, value):
+        """Minus the loss."""
+        return -self.loss(value)
 
     @property
     def observation(self):

@@ -264,7 +264,7 @@ class DreamerV3(Agent):
         losses["dyn"] = kl_loss(sg(post), prior, c.dyn.free_nats)
         losses["rep"] = kl_loss(post, sg(prior), c.dyn.free_nats)
         for key, dist in self.observations(belief).items():
-            losses[key] = -dist.log_prob(batch[key])
+            losses[key] = dist.loss(batch[key])
         reward = self.reward(feat if c.reward_grad else sg(feat))
         losses["rew"] = -reward.log_prob(batch["reward"])
         goes_on = 1 - ops.cast(batch["is_terminal"], "float32")
