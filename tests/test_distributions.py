@@ -71,8 +71,10 @@ def test_like_and_parts(name):
     for index in (slice(None, -1), 0, (slice(None), 1)):
         part = None if value is None else value[index]
         for key, found in properties(dist[index], part).items():
+            # TanhNormal's is a mean of logarithms near the ends of tanh.
+            rtol = 1e-3 if key == "entropy" else 1e-5
             np.testing.assert_allclose(
-                found, whole[key][index], 1e-5, 1e-6, err_msg=key
+                found, whole[key][index], rtol, 1e-6, err_msg=key
             )
 
 
