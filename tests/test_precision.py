@@ -1,8 +1,10 @@
 """bfloat16 stays close to the authors' float32 numbers, within stated bounds.
 
-The bounds are about twice what was seen on a CPU. A latent or action whose likeliest
-classes are nearly equal can flip in bfloat16, which changes all that follows from it;
-so the bounds hold for most quantities, not for each.
+The bounds are about twice what was seen on several CPUs. A latent or action whose
+likeliest classes are nearly equal can flip in bfloat16, which changes all that follows
+from it; so the bounds hold for most quantities, not for each. Processors sum in
+different orders: `v3/agent_proprio_mode` gave 0.0025 on one and 0.025 on another, with
+the same code.
 """
 
 import dataclasses
@@ -24,7 +26,7 @@ from tests.parity.__main__ import compare
 BOUNDS = {
     "v1/agent_A_mean": (0.15, 0.01),
     "v2/agent_vision": (0.10, 0.02),
-    "v3/agent_proprio_mode": (0.005, 0.02),
+    "v3/agent_proprio_mode": (0.05, 0.02),
     "v3/agent_vision": (0.05, 0.05),
 }
 GOLDEN = Path(__file__).parent / "golden"
