@@ -1,10 +1,8 @@
 """bfloat16 stays close to the authors' float32 numbers, within stated bounds.
 
-The bounds are about twice what was seen on several CPUs. A latent or action whose
-likeliest classes are nearly equal can flip in bfloat16, which changes all that follows
-from it; so the bounds hold for most quantities, not for each. Processors sum in
-different orders: `v3/agent_proprio_mode` gave 0.0025 on one and 0.025 on another, with
-the same code.
+The bounds are about twice what was seen on a CPU. A latent or action whose likeliest
+classes are nearly equal can flip in bfloat16, which changes all that follows from it;
+so the bounds hold for most quantities, not for each.
 """
 
 import dataclasses
@@ -26,9 +24,14 @@ from tests.parity.__main__ import compare
 BOUNDS = {
     "v1/agent_A_mean": (0.15, 0.01),
     "v2/agent_vision": (0.10, 0.02),
-    "v3/agent_proprio_mode": (0.05, 0.02),
+    "v3/agent_proprio_mode": (0.005, 0.02),
     "v3/agent_vision": (0.05, 0.05),
 }
+CPU = Path("/proc/cpuinfo")
+if CPU.exists() and "avx512f" not in CPU.read_text():
+    # Without AVX-512 products are summed in another order, and in this file a choice
+    # flips: 0.025 and 0.067 were seen, where the file's bounds above are of AVX-512.
+    BOUNDS["v3/agent_proprio_mode"] = (0.05, 0.13)
 GOLDEN = Path(__file__).parent / "golden"
 METRICS = {"curves", "initial", "updates", "first step"}
 
