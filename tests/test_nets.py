@@ -179,7 +179,7 @@ def test_joined_heads_predict_what_each_does_alone(heads):
         for found in (one(x), one(joined)):
             np.testing.assert_allclose(found.mean, expected, atol=1e-6)
     with pytest.raises(AttributeError, match="slow"):
-        heads.slow
+        _ = heads.slow
 
 
 def test_joined_heads_have_the_gradients_of_each_alone(heads):
