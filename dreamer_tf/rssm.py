@@ -44,9 +44,17 @@ class Belief(NamedTuple):
 class Dream(NamedTuple):
     """What was imagined, time first."""
 
-    feat: Any  # [H + 1, N, F], of the start and of H imagined states
+    start: Any  # features of the start, [N, F]; None if `imagined` begins with them
+    imagined: Any  # features of H imagined states, [H, N, F]
     action: Any  # [H, N, A], chosen in each state; also in the last, if it acts there
     policy: Any  # the distributions they were sampled from; None if it acts at the end
+
+    @property
+    def feat(self):
+        """Features of the start and the imagined states, `[H + 1, N, F]`."""
+        if self.start is None:
+            return self.imagined
+        return ops.concatenate([self.start[None], self.imagined], 0)
 
 
 class Cell(layers.Layer):
@@ -142,8 +150,8 @@ def imagine(
 
     with prepared(cell, length):
         _, (states, action, raw) = engine.scan(step, start, dreamed(noise), length)
-    feat = ops.concatenate([cell.feat(start)[None], cell.feat(states)], 0)
-    return Dream(feat, action, kind[0].like(*raw))
+    policy = kind[0].like(*raw)
+    return Dream(cell.feat(start), cell.feat(states), action, policy)
 
 
 def imagine_and_act(
@@ -179,7 +187,7 @@ def imagine_and_act(
         state = enter(cell, sg(start))
         first = act(state, now.get("action"))
         _, (feat, action) = engine.scan(step, (state, first[1]), later, length, first)
-    return Dream(sg(feat), sg(action), None)
+    return Dream(None, sg(feat), sg(action), None)
 
 
 def predict(cell, start: State, action, noise=None) -> State:

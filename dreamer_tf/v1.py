@@ -207,7 +207,7 @@ class DreamerV1(Agent):
         """Predictions in imagined states, and λ-returns (Eq. 6)."""
         del rows
         c = self.config
-        feat = dream.feat[1:]  # without the start
+        feat = dream.imagined  # without the start
         reward, value = self.reward(feat).mean, self.critic(feat).mean
         if c.pcont:
             discount = self.continues(feat).mean
