@@ -111,8 +111,9 @@ def _describe(
 
     whole = tf.function(pure, autograph=False).get_concrete_function(values, specs)
     if whole.captured_inputs:
-        names = [x.name for x in whole.captured_inputs]
-        raise ValueError(f"These are neither arguments nor variables: {names}")
+        raise ValueError(
+            f"These are neither arguments nor variables: {whole.captured_inputs}"
+        )
     inputs = whole.inputs[: len(variables)]
     about["read"] = [i for i, value in enumerate(inputs) if value.consumers()]
     about["results"] = [(x.shape.as_list(), x.dtype.name) for x in whole.outputs]

@@ -107,8 +107,12 @@ def compile_policy(
 
 
 def _function(fn: Callable, variables: Sequence, jit: bool, name: str) -> Any:
-    """`fn` as a TensorFlow function; with `jit` one that XLA compiles."""
-    if jit and devices.platform() == "cpu":
+    """`fn` as a TensorFlow function; with `jit` one that XLA compiles.
+
+    With a name it is kept on disk, and must then use nothing but its arguments and
+    `variables`.
+    """
+    if jit and name and devices.platform() == "cpu":
         return programs.KeptFunction(fn, variables, name)
     return tf.function(fn, jit_compile=jit, autograph=False)
 
