@@ -1,7 +1,7 @@
 """The settings of a run: what, where and for how long."""
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from dreamer_tf.configs.ranges import (
     Count,
@@ -42,6 +42,8 @@ class RunConfig:
     # dm_control without multi-sampling and with a small shadow map: faster in
     # software, but other pixels than the papers'
     fast_render: bool = False
+    # arguments of a gymnasium environment's constructor, as JSON or as NAME=VALUE,...
+    env_args: dict[str, Any] = dataclasses.field(default_factory=dict)
     length: CountOrZero = 0  # longest episode in frames; 0: as the environment says
     eval_every: CountOrZero = 0  # frames between evaluations; 0: never evaluate
     eval_episodes: Count = 10  # episodes of one evaluation

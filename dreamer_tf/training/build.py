@@ -60,5 +60,5 @@ def needs_graphics(run: RunConfig) -> bool:
 
 def env_arguments(run: RunConfig) -> dict[str, Any]:
     """Arguments of `make_env` that a run sets, besides task and seed."""
-    names = ("repeat", "size", "obs", "camera", "length", "fast_render")
+    names = ("repeat", "size", "obs", "camera", "length", "fast_render", "env_args")
     return {name: getattr(run, name) for name in names}

@@ -139,9 +139,9 @@ def test_action_scale():
         np.array([-0.8, 0.0, -np.inf, -1e10, 0.0]),
         np.array([0.8, 4.0, np.inf, 1e10, np.inf]),
     )
-    assert scale(np.full(5, -1)).tolist() == [-0.8, 0, -1, -1, -1]
-    assert scale(np.full(5, 1)).tolist() == [0.8, 4, 1, 1, 1]
-    assert scale(np.full(5, 0.5)).tolist() == pytest.approx([0.4, 3, 0.5, 0.5, 0.5])
+    assert scale(np.full(5, -1)).tolist() == [-0.8, 0, -1, -1e10, 0]
+    assert scale(np.full(5, 1)).tolist() == [0.8, 4, 1, 1e10, 2]
+    assert scale(np.full(5, 0.5)).tolist() == pytest.approx([0.4, 3, 0.5, 5e9, 1.5])
 
 
 def test_action_size():
