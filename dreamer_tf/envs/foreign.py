@@ -68,7 +68,7 @@ _GYMNASIUM = {
 def old_gym(title: str, method: str, owner: Any) -> UserError:
     """The sentence about an environment whose methods are those of the old gym."""
     return UserError(
-        f"{title} has the old gym API{_at(owner, method)}, but must have that of "
+        f"{title} has the old gym API{at(owner, method)}, but must have that of "
         f"gymnasium: its {method}() has to {_GYMNASIUM[method]}."
     )
 
@@ -80,12 +80,13 @@ def wrong_result(title: str, method: str, owner: Any, result: Any) -> UserError:
     if result is not None and things == {"reset": 1, "step": 4}[method]:
         return old_gym(title, method, owner)
     return UserError(
-        f"{method}() of {title} returned {shorten(result)}{_at(owner, method)}: it has "
+        f"{method}() of {title} returned {shorten(result)}{at(owner, method)}: it has "
         f"to {_GYMNASIUM[method]}."
     )
 
 
-def _at(owner: Any, method: str) -> str:
+def at(owner: Any, method: str) -> str:
+    """ " at file:line", where a method of an environment begins, or ""."""
     place = defined(owner, method)
     return f" at {place}" if place else ""
 
@@ -101,19 +102,22 @@ def _is_of_old_gym(method: str, text: str) -> bool:
 def why(error: BaseException) -> str:
     """An error's message on one line, not too long, whatever it is."""
     try:
-        return shorten(reason(error), 300)
+        return cut(reason(error), 300)
     except Exception:  # an error may fail to print itself
         return type(error).__name__
 
 
 def shorten(value: Any, most: int = 80) -> str:
     """A value on one line, at most so many characters."""
-    if not isinstance(value, str):
-        try:
-            value = repr(value)
-        except Exception:  # such as of a number with thousands of digits
-            value = f"a {type(value).__name__}"
-    text = " ".join(value.split())
+    try:
+        return cut(repr(value), most)
+    except Exception:  # such as of a number with thousands of digits
+        return f"of type {type(value).__name__} and cannot be shown"
+
+
+def cut(text: str, most: int) -> str:
+    """A text on one line, at most so many characters."""
+    text = " ".join(text.split())
     return text if len(text) <= most else text[: most - 3] + "..."
 
 

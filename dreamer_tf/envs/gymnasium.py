@@ -128,8 +128,13 @@ class Gymnasium(Env):
         if not isinstance(result, tuple) or len(result) != 5:
             raise foreign.wrong_result(self._title, "step", self._env, result)
         self._observation, reward, terminated, truncated, _ = result
-        terminal = _flag("terminated", terminated)
-        return _number(reward), terminal or _flag("truncated", truncated), terminal
+        try:
+            terminal = _flag("terminated", terminated)
+            last = terminal or _flag("truncated", truncated)
+            return _number(reward), last, terminal
+        except (TypeError, ValueError) as error:
+            where = foreign.at(self._env, "step")
+            raise UserError(f"{error} (step() of {self._title}{where}).") from error
 
     def _observe(self) -> Record:
         record = {}
@@ -204,7 +209,7 @@ def _load(name: str, env_args: Mapping[str, Any]) -> "gymnasium.Env":
             hint = f", did you mean {' or '.join('gym_' + n for n in near)}{_PACKAGES}"
         else:
             hint = _PACKAGES
-        text = shorten(why[0].rstrip(". "), 300) or type(error).__name__
+        text = foreign.cut(why[0].rstrip(". "), 300) or type(error).__name__
         raise UserError(f'task "gym_{name}" cannot be made: {text}{hint}.') from error
 
 
@@ -224,9 +229,9 @@ def _space(env: "gymnasium.Env", title: str, name: str) -> spaces.Space:
         space = getattr(env, name, None)
     if isinstance(space, spaces.Space):
         return space
-    place = foreign.defined(env, "__init__")
+    where = foreign.at(env, "__init__") or foreign.at(env, "reset")
     raise UserError(
-        f"{title}{' at ' + place if place else ''} has "
+        f"{title}{where} has "
         f"{'no' if space is None else shorten(space) + ' as'} {name}: set it to a "
         "space of gymnasium.spaces."
     )
@@ -268,16 +273,20 @@ def _action(
         _check_choices(space, "action space")
         start = int(space.start)
         return spaces.Discrete(int(space.n)), lambda index: start + index
-    floats = isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating)
-    if not floats or not space.low.size or np.isnan([space.low, space.high]).any():
-        raise UserError(
-            f"The action space is {shorten(space)}, but only Discrete and Box of "
-            "floats are supported: wrap the environment in "
-            "gymnasium.wrappers.TransformAction."
-        )
-    scale = ActionScale(space.low.ravel(), space.high.ravel(), space.dtype)
-    shape = space.shape
-    return action_box(space.low.size), lambda action: scale(action).reshape(shape)
+    if (
+        isinstance(space, spaces.Box)
+        and space.dtype.kind == "f"
+        and space.low.size
+        and (space.low <= space.high).all()  # not so if one is NaN
+    ):
+        scale = ActionScale(space.low.ravel(), space.high.ravel(), space.dtype)
+        shape = space.shape
+        return action_box(space.low.size), lambda action: scale(action).reshape(shape)
+    raise UserError(
+        f"The action space is {shorten(space)}, but only Discrete and Box of "
+        "floats are supported: wrap the environment in "
+        "gymnasium.wrappers.TransformAction."
+    )
 
 
 def _check_choices(space: spaces.Discrete, what: str) -> None:
@@ -289,23 +298,19 @@ def _check_choices(space: spaces.Discrete, what: str) -> None:
 
 
 def _number(reward: Any) -> float:
-    if np.size(reward) != 1:
-        raise UserError(
-            f"The reward has shape {np.shape(reward)}: return one number per step."
-        )
-    try:
-        number = np.asarray(reward).item()
-        if isinstance(number, str | bytes):
-            raise TypeError("a text")
-        return float(number)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(
-            f"The reward is {shorten(reward)}: return one number per step."
-        ) from error
+    number = np.asarray(reward)
+    if number.size != 1:
+        raise ValueError(f"The reward has shape {number.shape}: return one {_NUMBER}")
+    if number.dtype.kind not in "biuf":  # such as of a text, or of 10**400
+        raise TypeError(f"The reward is {shorten(reward)}: return one {_NUMBER}")
+    return float(number.item())
+
+
+_NUMBER = "number per step that float32 can hold"
 
 
 def _flag(name: str, value: Any) -> bool:
     flag = np.asarray(value)
     if flag.size != 1 or flag.dtype.kind not in "biu":
-        raise UserError(f"{name} is {shorten(value)}: return one bool per step.")
+        raise TypeError(f"{name} is {shorten(value)}: return one bool per step")
     return bool(flag.item())

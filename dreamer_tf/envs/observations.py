@@ -81,7 +81,7 @@ def one_hot(space: spaces.Discrete) -> Convert:
 
     def convert(value: Any) -> np.ndarray:
         number = np.asarray(value)
-        if number.shape != () or number.dtype.kind not in "iu":
+        if number.shape != () or number.dtype.kind not in "biu":
             raise TypeError(f"it is {shorten(value)}, not one whole number")
         place = int(number) - start
         if not 0 <= place < count:

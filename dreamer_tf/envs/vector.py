@@ -280,7 +280,8 @@ class Envs:
                     answers[call[0]] = call, answer
         except BaseException:
             # Some workers may still owe an answer; nothing after this is in step.
-            self.close()
+            with contextlib.suppress(UserError):  # the first error says more
+                self.close()
             raise
         calls[:] = [answers[i][0] for i, _, _ in calls]
         return [answers[i][1] for i, _, _ in calls]
@@ -398,8 +399,9 @@ class _Here:
         raise NotImplementedError  # nothing here dies alone
 
     def close(self) -> None:
-        for env in self._envs.values():
-            env.close()
+        with contextlib.ExitStack() as stack:  # all of them, even if one fails
+            for env in self._envs.values():
+                stack.callback(env.close)
 
 
 class WorkerDied(RuntimeError):
@@ -518,7 +520,11 @@ def serve(descriptor: int) -> None:
         pass
     finally:
         for env in envs.values():
-            env.close()
+            try:
+                env.close()
+            except Exception as error:
+                with contextlib.suppress(OSError):
+                    print(error, file=sys.stderr)
 
 
 def _run(env: Env, method: str, argument: Any) -> Any:
