@@ -273,12 +273,7 @@ def _action(
         _check_choices(space, "action space")
         start = int(space.start)
         return spaces.Discrete(int(space.n)), lambda index: start + index
-    if (
-        isinstance(space, spaces.Box)
-        and space.dtype.kind == "f"
-        and space.low.size
-        and (space.low <= space.high).all()  # not so if one is NaN
-    ):
+    if isinstance(space, spaces.Box) and space.dtype.kind == "f" and space.low.size:
         scale = ActionScale(space.low.ravel(), space.high.ravel(), space.dtype)
         shape = space.shape
         return action_box(space.low.size), lambda action: scale(action).reshape(shape)
