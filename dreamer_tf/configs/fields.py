@@ -9,8 +9,6 @@ settings it then has one for any other name, of type X. It is never shown itself
 flags, files and changes the open names stand beside the group's own. With
 `entries: Mapping[str, float]` in the group `loss_scales`, `--loss_scales.position=0.7`
 is stored as `{"loss_scales": {..., "position": 0.7}}`.
-
-A field that is a `dict` is one setting, whose flag is JSON or `NAME=VALUE,NAME=VALUE`.
 """
 
 import ast
@@ -20,7 +18,6 @@ import difflib
 import functools
 import inspect
 import io
-import json
 import operator
 import sys
 import tokenize
@@ -223,8 +220,6 @@ def _expects(hint: Any) -> str:
         text = "one of " + ", ".join(map(str, typing.get_args(inner)))
     elif typing.get_origin(inner) is tuple:
         text = f"a comma-separated list, each {_expects(typing.get_args(inner)[0])}"
-    elif typing.get_origin(inner) is dict:
-        text = 'JSON such as {"NAME": 1}, or NAME=VALUE,NAME=VALUE'
     else:
         names = {int: "a whole number", float: "a finite number", str: "a text"}
         text = names.get(inner, "true or false")
@@ -253,10 +248,6 @@ def _convert(name: str, hint: Any, value: Any) -> Any:
         if inner is int and value != int(value):
             raise wrong
         return inner(value)
-    if typing.get_origin(inner) is dict:
-        if not isinstance(value, dict) or not all(isinstance(n, str) for n in value):
-            raise wrong
-        return value
     if not isinstance(value, inner):
         raise wrong
     return value
@@ -271,9 +262,7 @@ def _parse(name: str, hint: Any, text: str) -> Any:
         item = typing.get_args(inner)[0]
         return tuple(_parse(name, item, part) for part in text.split(",") if part)
     value: Any = text
-    if typing.get_origin(inner) is dict:
-        value = _parse_dict(text)
-    elif typing.get_origin(inner) is Literal:
+    if typing.get_origin(inner) is Literal:
         value = {str(choice): choice for choice in typing.get_args(inner)}.get(text)
     elif inner in (int, float):
         for number in (inner, float):  # the second reads 1e6 for a whole number
@@ -281,27 +270,6 @@ def _parse(name: str, hint: Any, text: str) -> Any:
                 value = number(text)
                 break
     return _convert(name, inner, value)
-
-
-def _parse_dict(text: str) -> Any:
-    """A dict from JSON, or from `NAME=VALUE,...`; anything else if it is neither.
-
-    A value is read as JSON where it can be, as a text otherwise.
-    """
-    if text.lstrip().startswith("{"):
-        return _parse_json(text, None)
-    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
-    if not all(equals and name.strip() for name, equals, _ in pairs):
-        return None
-    result = {name.strip(): _parse_json(value, value) for name, _, value in pairs}
-    return result if len(result) == len(pairs) else None
-
-
-def _parse_json(text: str, otherwise: Any) -> Any:
-    try:  # NaN would equal nothing, not even what config.json holds of it
-        return json.loads(text, parse_constant=lambda name: otherwise)
-    except (ValueError, RecursionError):
-        return otherwise
 
 
 # --- Flags -------------------------------------------------------------------
@@ -339,8 +307,6 @@ class _AtLeast(_Parser):
 
 class _Serializer(flags.ArgumentSerializer):
     def serialize(self, value: Any) -> str:
-        if isinstance(value, dict):
-            return json.dumps(value)
         return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
