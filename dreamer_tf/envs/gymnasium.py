@@ -156,10 +156,10 @@ class Gymnasium(Env):
         return record
 
     def render(self, size: int | None = None) -> np.ndarray:
-        if hasattr(self._env.unwrapped, "mujoco_renderer"):
-            gl.choose()
         instead = "or use --obs=proprio, which needs no pictures"
         with calling(self._title, "render", self._env):
+            if hasattr(self._env.unwrapped, "mujoco_renderer"):
+                gl.choose()
             try:
                 picture = self._env.render()
             except NotImplementedError as error:

@@ -369,6 +369,7 @@ def test_one_hot_takes_memory_for_one_vector_only():
     count = 500_000  # the square of this would be a terabyte
     vector = first(spaces.Discrete(count), count - 1)["vector"]
     assert vector.shape == (count,) and vector[-1] == vector.sum() == 1
+    assert check_env(make_env(Anything(action_space=spaces.Discrete(count))), steps=2)
     for many in (10**7, 2**40):
         with pytest.raises(UserError, match=r"at most 1,000,000"):
             make_env(Anything(spaces.Discrete(many)))
