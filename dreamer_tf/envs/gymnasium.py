@@ -194,10 +194,10 @@ def _load(name: str, env_args: Mapping[str, Any]) -> "gymnasium.Env":
     try:
         try:
             return gymnasium.make(name, **{"render_mode": "rgb_array", **arguments})
-        except TypeError as error:
-            if "argument 'render_mode'" not in str(error) or "render_mode" in env_args:
+        except TypeError:
+            if "render_mode" in env_args:
                 raise
-            # It has no such argument, so it cannot be rendered either.
+            # If it has no such argument, it cannot be rendered either.
             return gymnasium.make(name, **arguments)
     except (Exception, SystemExit) as error:  # a constructor raises all sorts
         why = re.split(r" Did you mean|\n| was raised from the env", str(error).strip())
