@@ -42,6 +42,7 @@ def make_env(
     camera: int | None = None,
     length: int = 0,
     fast_render: bool = False,
+    obs_keys: str = "",
 ) -> Env:
     """Makes an environment from a task's name.
 
@@ -58,6 +59,8 @@ def make_env(
         length: frames after which episodes are cut, 0 for the task's own limit.
         fast_render: dm_control without multi-sampling and with a small shadow map;
             faster in software, but other pixels than the papers'.
+        obs_keys: which of the entries that `obs` leaves are observed, a regular
+            expression that their whole names fit; empty: all that agents can use.
 
     Raises:
         UserError: the task or an argument is unknown or does not fit.
@@ -68,20 +71,23 @@ def make_env(
         _only_dmc("a gymnasium environment", camera, fast_render)
         from dreamer_tf.envs.gymnasium import Gymnasium
 
-        return Gymnasium(task, seed, repeat, size, obs, length)
+        return Gymnasium(task, seed, repeat, size, obs, length, obs_keys=obs_keys)
     if task.startswith("gym_"):
         _only_dmc(task, camera, fast_render)
         from dreamer_tf.envs.gymnasium import Gymnasium
 
-        return Gymnasium(task.removeprefix("gym_"), seed, repeat, size, obs, length)
+        name = task.removeprefix("gym_")
+        return Gymnasium(name, seed, repeat, size, obs, length, obs_keys=obs_keys)
     from dreamer_tf.envs import dmc, toy
 
     if task in toy.TASKS:
         _only_dmc(task, camera, fast_render)
-        return toy.Toy(task == "toy_discrete", seed, repeat, size, obs, length)
+        return toy.Toy(
+            task == "toy_discrete", seed, repeat, size, obs, length, obs_keys
+        )
     if dmc.canonical(task) not in dmc.tasks():
         raise _unknown(task)
-    return dmc.DMC(task, seed, repeat, size, obs, camera, length, fast_render)
+    return dmc.DMC(task, seed, repeat, size, obs, camera, length, fast_render, obs_keys)
 
 
 def make_envs(

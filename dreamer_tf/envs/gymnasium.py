@@ -9,13 +9,18 @@ What an observation space becomes:
     Box            float32 of the same shape, named `vector`
     uint8 [H,W,C]  an image of `size` x `size`, named `image`; [H,W] gets C = 1
     Discrete(n)    float32 [n], one-hot, named `vector`
-    Dict           its entries under their own names, nested ones joined by "_"
+    Dict           its entries under their own names, nested ones joined by "_", which
+                   also replaces "/"
 
 `obs` picks among them: "proprio" the vectors, "image" the images, "both" all. Where
 images are asked for and the environment observes none, it is rendered as `image`.
+"proprio" takes a grid of at most 15 x 15 cells, such as MiniGrid's, as a vector of its
+numbers. Of what is left, `obs_keys` picks by name. Other entries of a Dict are ignored;
+`Gymnasium.ignored` says why. One that `obs_keys` names must be of use.
 """
 
 import difflib
+import math
 import re
 import traceback
 from collections.abc import Callable, Iterator
@@ -35,16 +40,27 @@ from dreamer_tf.envs.base import (
     check_obs,
     image_box,
 )
+from dreamer_tf.envs.choice import NOT_CHOSEN, check_keys, fits, none_fits
 from dreamer_tf.errors import UserError, reason
+
+GRID = 15  # rows and columns of a grid that is no picture, at most
 
 
 class Entry(NamedTuple):
     """One entry of our observation and where it comes from in theirs."""
 
     name: str
-    keys: tuple[str, ...]
+    keys: tuple[Any, ...]
     space: spaces.Box
     convert: Callable[[Any], np.ndarray]
+
+
+class Found(NamedTuple):
+    """What is observed of an environment."""
+
+    entries: list[Entry]
+    render: bool  # as the entry `image`, besides
+    ignored: dict[str, str]  # the other entries, and why
 
 
 class Gymnasium(Env):
@@ -57,6 +73,7 @@ class Gymnasium(Env):
         size: height and width of images.
         obs: "proprio", "image" or "both".
         length: frames after which episodes are cut, 0 for the environment's limit.
+        obs_keys: which entries are observed, a regular expression (see `choice`).
     """
 
     def __init__(
@@ -67,21 +84,19 @@ class Gymnasium(Env):
         size: int = 64,
         obs: str = "proprio",
         length: int = 0,
+        obs_keys: str = "",
     ):
         check_obs(obs)
         self._env = _load(env) if isinstance(env, str) else env
         self._seed: int | None = seed
         self._size = size
-        entries = list(_entries(self._env.observation_space, (), size))
-        images = [entry for entry in entries if entry.space.dtype == np.uint8]
-        vectors = [entry for entry in entries if entry.space.dtype != np.uint8]
-        if obs == "proprio" and not vectors:
+        found = _entries(self._env.observation_space, size, obs, obs_keys)
+        if not found.entries and not found.render:
             raise UserError(
                 f"obs is proprio, but {_title(self._env)} observes images only: use "
                 "--obs=image."
             )
-        self._entries = {"proprio": vectors, "image": images, "both": entries}[obs]
-        self._render = obs != "proprio" and not images
+        self._entries, self._render, self.ignored = found
         space: dict[str, spaces.Space] = {}
         if self._render:
             space["image"] = image_box(size, size)
@@ -185,43 +200,105 @@ def _title(env: "gymnasium.Env") -> str:
     return env.spec.id if env.spec else type(env.unwrapped).__name__
 
 
-def _entries(space: spaces.Space, keys: tuple[str, ...], size: int) -> Iterator[Entry]:
-    """Flattens an observation space, depth first, in its own order."""
-    path = "_".join(keys)
+def _entries(space: spaces.Space, size: int, obs: str, obs_keys: str) -> Found:
+    """Which entries are used, and why the others are not.
+
+    Raises:
+        UserError: an entry that is asked for cannot be used, or none fits `obs_keys`.
+    """
+    check_keys(obs_keys)
+    entries: list[Entry] = []
+    useless: dict[str, tuple[spaces.Space, UserError]] = {}
+    for keys, leaf in _leaves(space, ()):
+        try:
+            entries.append(_entry(leaf, keys, size, obs))
+        except UserError as error:
+            if not keys:
+                raise
+            useless[_path(keys)] = leaf, error
+    for name, (leaf, wrong) in useless.items():
+        picture = obs != "proprio" and isinstance(leaf, spaces.Box)
+        nothing = obs == "proprio" and not entries
+        if fits(name, obs_keys) and (obs_keys or picture or nothing):
+            text = str(wrong).rstrip(".")
+            raise UserError(f"{text}; --obs_keys can leave it out.") from wrong
+    ignored = {name: type(leaf).__name__ for name, (leaf, _) in useless.items()}
+    images = [entry for entry in entries if entry.space.dtype == np.uint8]
+    render = obs != "proprio" and not images
+    kinds = {"proprio": "f", "image": "u", "both": "fu"}[obs]
+    seen = [entry for entry in entries if entry.space.dtype.kind in kinds]
+    ignored |= {e.name: f"--obs={obs}" for e in entries if e not in seen}
+    names = [*["image"] * render, *(entry.name for entry in seen)]
+    if names and not any(fits(name, obs_keys) for name in names):
+        raise none_fits(obs_keys, names)
+    ignored |= {name: NOT_CHOSEN for name in names if not fits(name, obs_keys)}
+    chosen = [entry for entry in seen if fits(entry.name, obs_keys)]
+    return Found(chosen, render and fits("image", obs_keys), ignored)
+
+
+def _leaves(
+    space: spaces.Space, keys: tuple[Any, ...]
+) -> Iterator[tuple[tuple[Any, ...], spaces.Space]]:
+    """What nested Dicts hold and the keys to it, depth first, in their own order."""
     if isinstance(space, spaces.Dict):
         for key, inner in space.spaces.items():
-            yield from _entries(inner, (*keys, str(key)), size)
-    elif isinstance(space, spaces.Discrete):
+            yield from _leaves(inner, (*keys, key))
+    else:
+        yield keys, space
+
+
+def _path(keys: tuple[Any, ...]) -> str:
+    return "_".join(map(str, keys)).replace("/", "_")
+
+
+def _entry(space: spaces.Space, keys: tuple[Any, ...], size: int, obs: str) -> Entry:
+    """What becomes of an entry that is no Dict; UserError if it cannot be used."""
+    path = _path(keys)
+    where = f'entry "{path}"' if path else "space"
+    if isinstance(space, spaces.Box) and 0 in space.shape:
+        raise UserError(f"The observation {where} is {space}, which holds no number.")
+    if isinstance(space, spaces.Discrete):
         one_hot = np.eye(int(space.n), dtype=np.float32)
         start = int(space.start)
-        yield Entry(
+        return Entry(
             path or "vector",
             keys,
             box((int(space.n),)),
             lambda x: one_hot[x - start].copy(),
         )
-    elif isinstance(space, spaces.Box) and _looks_like_image(space, path):
+    if isinstance(space, spaces.Box) and obs == "proprio" and _is_grid(space):
+        return Entry(
+            path or "vector",
+            keys,
+            box((math.prod(space.shape),)),
+            lambda x: np.array(x, np.float32).ravel(),
+        )
+    if isinstance(space, spaces.Box) and _looks_like_image(space, path):
         channels = space.shape[2] if len(space.shape) == 3 else 1
-        yield Entry(
+        return Entry(
             path or "image",
             keys,
             image_box(size, size, channels),
             lambda x: _resize(np.asarray(x, np.uint8), size),
         )
-    elif isinstance(space, spaces.Box):
-        yield Entry(
+    if isinstance(space, spaces.Box):
+        return Entry(
             path or "vector",
             keys,
             box(space.shape),
             lambda x: np.array(x, np.float32),
         )
-    else:
-        where = f'entry "{path}"' if path else "space"
-        raise UserError(
-            f"The observation {where} is {space}, but only Box, Discrete and Dict are "
-            "supported: wrap the environment, for example in "
-            "gymnasium.wrappers.FlattenObservation."
-        )
+    raise UserError(
+        f"The observation {where} is {space}, but only Box, Discrete and Dict are "
+        "supported: wrap the environment, for example in "
+        "gymnasium.wrappers.FlattenObservation."
+    )
+
+
+def _is_grid(space: spaces.Box) -> bool:
+    """Whether a Box is a grid of a few cells rather than a picture."""
+    cells = len(space.shape) == 3 or (len(space.shape) == 2 and space.dtype == np.uint8)
+    return cells and max(space.shape[:2]) <= GRID
 
 
 def _looks_like_image(space: spaces.Box, path: str) -> bool:
