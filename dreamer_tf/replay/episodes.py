@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from dreamer_tf.errors import UserError
-from dreamer_tf.replay.pieces import Batch
-from dreamer_tf.replay.store import Replay, Span, at_least_one
+from dreamer_tf.replay.store import Batch, Replay, Span, at_least_one
 
 
 class Episodes(Replay):

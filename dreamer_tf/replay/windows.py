@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from dreamer_tf.errors import UserError
-from dreamer_tf.replay.pieces import Batch
-from dreamer_tf.replay.store import Replay, Stream, at_least_one, chunk_rows
+from dreamer_tf.replay.store import Batch, Replay, Stream, at_least_one, chunk_rows
 
 
 class Windows(Replay):
