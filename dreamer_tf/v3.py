@@ -470,7 +470,9 @@ def summary(agent, total, losses, model: Model, dream: Dream, b: Behaviour) -> d
         "ent/action": ops.mean(b.entropy),
     }
     if agent.discrete:
-        metrics["rand/action"] = metrics["ent/action"] / np.log(agent.actions)
+        # Of a single action the entropy is 0, and so is the highest possible one.
+        highest = np.log(max(agent.actions, 2))
+        metrics["rand/action"] = metrics["ent/action"] / highest
     return metrics | {f"retnorm/{k}": b.stats[k] for k in ("lo", "hi")}
 
 

@@ -495,7 +495,7 @@ ENVS = [
     ("two rewards", Odd(reward=np.ones(2)), r"reward has shape \(2,\): return one"),
     ("no reward", Odd(reward=None), r"reward is None: return one number per step"),
     ("nan", Odd(obs=np.full(2, np.nan)), r'entry "vector" is not finite: .*nan'),
-    ("shape", Odd(obs=np.zeros(3)), r"has shape \(3,\), but obs_space says \(2,\)"),
+    ("shape", Odd(obs=np.zeros(3)), r"has shape \(3,\), its space \(2,\)"),
     ("ragged", Odd(obs=[[1], [1, 2]]), r'"vector" of Odd is not of its space'),
     ("text", Odd(obs="north"), r'"vector" of Odd is not of its space'),
     (
@@ -508,7 +508,7 @@ ENVS = [
         Odd(observation_space=spaces.Discrete(3), obs=7),
         r'entry "vector" of Odd is not of its space',
     ),
-    ("old step", Odd(returned=4), r"Odd failed in step\(\) with ValueError"),
+    ("old step", Odd(returned=4), r"Odd has the old gym API at .*\.py:\d+"),
     (
         "raises in reset",
         Odd(reset=OSError("robot is off\nor away")),

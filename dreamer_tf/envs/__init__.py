@@ -8,7 +8,8 @@ Importing this package loads no simulator and neither TensorFlow nor JAX.
 
 import difflib
 import functools
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from dreamer_tf.envs.base import Env, Record, action_size
 from dreamer_tf.envs.check import check_env, check_record
@@ -42,6 +43,7 @@ def make_env(
     camera: int | None = None,
     length: int = 0,
     fast_render: bool = False,
+    env_args: Mapping[str, Any] | None = None,
     obs_keys: str = "",
 ) -> Env:
     """Makes an environment from a task's name.
@@ -59,6 +61,7 @@ def make_env(
         length: frames after which episodes are cut, 0 for the task's own limit.
         fast_render: dm_control without multi-sampling and with a small shadow map;
             faster in software, but other pixels than the papers'.
+        env_args: arguments of the constructor that `gym_<id>` names, by their names.
         obs_keys: which of the entries that `obs` leaves are observed, a regular
             expression that their whole names fit; empty: all that agents can use.
 
@@ -69,6 +72,7 @@ def make_env(
         raise UserError(f"seed is {seed}, but must be from 0 to {2**32 - 1}.")
     if not isinstance(task, str):
         _only_dmc("a gymnasium environment", camera, fast_render)
+        _only_gym("one that was constructed already", env_args)
         from dreamer_tf.envs.gymnasium import Gymnasium
 
         return Gymnasium(task, seed, repeat, size, obs, length, obs_keys=obs_keys)
@@ -77,7 +81,10 @@ def make_env(
         from dreamer_tf.envs.gymnasium import Gymnasium
 
         name = task.removeprefix("gym_")
-        return Gymnasium(name, seed, repeat, size, obs, length, obs_keys=obs_keys)
+        return Gymnasium(
+            name, seed, repeat, size, obs, length, env_args, obs_keys=obs_keys
+        )
+    _only_gym(task, env_args)
     from dreamer_tf.envs import dmc, toy
 
     if task in toy.TASKS:
@@ -133,6 +140,13 @@ def _only_dmc(task: str, camera: int | None, fast_render: bool) -> None:
     if camera is not None or fast_render:
         raise UserError(
             f"camera and fast_render are for dm_control tasks, but the task is {task}."
+        )
+
+
+def _only_gym(task: str, env_args: Mapping[str, Any] | None) -> None:
+    if env_args:
+        raise UserError(
+            f"env_args are for tasks gym_<id>, but the task is {task}: leave them out."
         )
 
 

@@ -64,6 +64,9 @@ class Envs:
         episodes: int64 [N], the number k of the episode each environment is in, -1
             before its first. Setting it to k - 1 before `reset` starts episode k.
         restarts: how often a process was started again.
+        frames: int64 [N], those that each environment's last decision took: fewer than
+            `repeat` where the episode ended during them, 0 after a reset.
+        diverged: how many episodes ended because the simulation diverged (`Env`).
         say: receives one sentence whenever something did not go as it should.
 
     Raises:
@@ -88,6 +91,8 @@ class Envs:
         self._over = np.ones(self._count, bool)
         self.episodes = np.full(self._count, -1, np.int64)
         self.restarts = 0
+        self.frames = np.zeros(self._count, np.int64)
+        self.diverged = 0
         self.say: Callable[[str], None] = print
         # Of the present episodes: what brings them back, and to where.
         self._seeds = [0] * self._count
@@ -192,6 +197,7 @@ class Envs:
             "seeds": list(self._seeds),
             "actions": [np.array(actions) for actions in self._actions],
             "last": [dict(record) for record in self._last],
+            "diverged": self.diverged,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -201,6 +207,7 @@ class Envs:
         self._seeds = list(state["seeds"])
         self._actions = [list(actions) for actions in state["actions"]]
         self._last = list(state["last"])
+        self.diverged = state.get("diverged", 0)  # which older checkpoints lack
         unfinished = [i for i in range(self._count) if not self._over[i]]
         records = self._call([self._replay_call(i) for i in unfinished])
         self._compare(unfinished, records)
@@ -231,11 +238,25 @@ class Envs:
         for (i, method, argument), record in zip(calls, records):
             self._over[i] = record["is_last"]
             self._last[i] = record
+            by_default = 0 if record["is_first"] else self.repeat
+            self.frames[i] = getattr(record, "frames", by_default)
+            if why := getattr(record, "diverged", ""):
+                self._say_diverged(i, why)
             if method == "reset":
                 self._seeds[i], self._actions[i] = argument, []
             else:
                 self._actions[i].append(argument)
         return {name: np.stack([r[name] for r in records]) for name in records[0]}
+
+    def _say_diverged(self, index: int, why: str) -> None:
+        """Counts an episode that ended so; says the first one."""
+        self.diverged += 1
+        if self.diverged == 1:
+            self.say(
+                f"The simulation of environment {index} diverged ({why}): its episode "
+                "ends there as if it were cut. This is said once and counted as "
+                "envs/diverged in the metrics."
+            )
 
     def _call(self, calls: list[Call]) -> list[Any]:
         """Runs calls where their environments live, answers in the same order.
@@ -261,7 +282,8 @@ class Envs:
                     answers[call[0]] = call, answer
         except BaseException:
             # Some workers may still owe an answer; nothing after this is in step.
-            self.close()
+            with contextlib.suppress(UserError):  # the first error says more
+                self.close()
             raise
         calls[:] = [answers[i][0] for i, _, _ in calls]
         return [answers[i][1] for i, _, _ in calls]
@@ -379,8 +401,9 @@ class _Here:
         raise NotImplementedError  # nothing here dies alone
 
     def close(self) -> None:
-        for env in self._envs.values():
-            env.close()
+        with contextlib.ExitStack() as stack:  # all of them, even if one fails
+            for env in self._envs.values():
+                stack.callback(env.close)
 
 
 class WorkerDied(RuntimeError):
@@ -499,7 +522,11 @@ def serve(descriptor: int) -> None:
         pass
     finally:
         for env in envs.values():
-            env.close()
+            try:
+                env.close()
+            except Exception as error:
+                with contextlib.suppress(OSError):
+                    print(error, file=sys.stderr)
 
 
 def _run(env: Env, method: str, argument: Any) -> Any:

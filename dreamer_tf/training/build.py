@@ -6,7 +6,7 @@ from typing import Any
 
 from dreamer_tf import engine
 from dreamer_tf.agent import Agent, make_agent
-from dreamer_tf.configs.run import RunConfig
+from dreamer_tf.configs.run import RunConfig, read_arguments
 from dreamer_tf.engine import devices
 from dreamer_tf.envs import Remote, make_env, make_envs
 from dreamer_tf.replay import make_replay
@@ -84,4 +84,5 @@ def needs_graphics(run: RunConfig) -> bool:
 def env_arguments(run: RunConfig) -> dict[str, Any]:
     """Arguments of `make_env` that a run sets, besides task and seed."""
     names = ("repeat", "size", "obs", "camera", "length", "fast_render", "obs_keys")
-    return {name: getattr(run, name) for name in names}
+    env_args = {"env_args": read_arguments(run.env_args)}
+    return {name: getattr(run, name) for name in names} | env_args

@@ -30,6 +30,7 @@ def evaluate(
     seed: int | Sequence[int] = 0,
     first: int = 0,
     batch: int = 10,
+    say: Callable[[str], None] = print,
 ) -> list[Episode]:
     """Plays whole episodes without learning from them.
 
@@ -41,6 +42,7 @@ def evaluate(
       seed: decides, with `first`, how the episodes start.
       first: number of the first episode; another one gives other episodes.
       batch: episodes played side by side.
+      say: receives a sentence if the simulation diverged in some (`envs.Env`).
 
     Returns:
       The episodes in order, of the kind "eval" and with `frames` 0.
@@ -58,6 +60,7 @@ def evaluate(
         playing: list[int | None] = [None] * len(envs)
         records: list[dict[str, np.ndarray]] = [{}] * len(envs)
         results: dict[int, Episode] = {}
+        diverged = 0
         state = agent.initial_state(len(envs))
         while True:
             for slot, env in enumerate(envs):
@@ -68,6 +71,11 @@ def evaluate(
                     check_record(records[slot], env.obs_space)
                     results[new] = Episode(0, 0.0, 0, "eval", mode, 0, new, start)
             if not any(number is not None for number in playing):
+                if diverged:
+                    say(
+                        f"{diverged} of {episodes} episodes ended because the "
+                        "simulation diverged; their scores are the rewards until then."
+                    )
                 return [results[number] for number in sorted(results)]
             stacked = {k: np.stack([r[k] for r in records]) for k in records[0]}
             action, state = agent.policy(policy_inputs(stacked, envs[0]), state, mode)
@@ -89,6 +97,7 @@ def evaluate(
                     score=0.0 if restarted else old.score + float(record["reward"]),
                     length=0 if restarted else old.length + 1,
                 )
+                diverged += bool(getattr(record, "diverged", ""))
                 if record["is_last"]:
                     playing[slot] = None
 

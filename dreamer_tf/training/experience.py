@@ -116,10 +116,12 @@ def experience(
                 scores[index] += float(row["reward"])
                 lengths[index] += 1
                 progress.decisions += 1
-                progress.frames += repeat
+                progress.frames += int(envs.frames[index])
             if row["is_last"]:
                 progress.episodes += 1
-                progress.finished_frames += int(lengths[index]) * repeat
+                # Only the last decision may have ended before its frames were over.
+                before = (int(lengths[index]) - 1) * repeat
+                progress.finished_frames += before + int(envs.frames[index])
             progress.items = len(replay)
             if row["is_last"]:
                 number = int(envs.episodes[index])

@@ -237,6 +237,7 @@ class Trainer:
             self.run.eval_episodes,
             seed=(self.run.seed, EVALUATION),
             first=self.evaluated,
+            say=self.terminal.say,
         )
         self.evaluated += len(episodes)
         for episode in episodes:
@@ -262,6 +263,7 @@ class Trainer:
             "replay/items": self.progress.items,
             "replay/gb": self.components.replay.nbytes / 1e9,
             "envs/restarts": self.restarts + self.components.envs.restarts,
+            "envs/diverged": self.components.envs.diverged,
         }
         if self.progress.episodes and not self.progress.items:
             self._say_too_short()

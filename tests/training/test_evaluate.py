@@ -28,3 +28,19 @@ def test_evaluate(batch):
         assert episode.length in (3, 4, 5)
     assert sum(e.length for e in played) == sum(entry[0] == "step" for entry in tape)
     assert agent.tape[0] == ("policy", "eval") and agent.updates == 0
+
+
+def test_episodes_that_diverge_are_said():
+    class Unstable(fakes.FakeEnv):
+        def _observe(self):
+            unstable = self.frame == 3 and self.value < 0.5
+            return (
+                super()._observe() if not unstable else {"vector": np.full(2, np.nan)}
+            )
+
+    said = []
+    played = evaluate(fakes.FakeAgent(), Unstable, 8, batch=3, say=said.append)
+    short = [episode for episode in played if episode.length == 3]
+    assert 0 < len(short) < 8
+    (text,) = said
+    assert text.startswith(f"{len(short)} of 8 episodes ended because the simulation")

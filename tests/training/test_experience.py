@@ -82,6 +82,36 @@ def test_progress_counts_frames_of_decisions():
     assert episodes[1].score == pytest.approx(float(np.sum(rewards)))
 
 
+@pytest.mark.parametrize(
+    ("limit", "repeat", "frames"), [(1, 4, 60), (6, 4, 60), (5, 3, 100), (4, 2, 40)]
+)
+def test_frames_are_those_that_were_stepped(limit, repeat, frames):
+    """Also where an episode ends while an action is still repeated."""
+    tape = []
+    components = fake_components(tape, envs=1, limit=limit, repeat=repeat, ratio=0.0)
+    envs, stepped = components.envs, 0
+    step = envs.step
+
+    def counted(action):
+        nonlocal stepped
+        records = step(action)
+        stepped += int(records["vector"][0, 1] - before[0]) * (
+            not records["is_first"][0]
+        )
+        before[0] = records["vector"][0, 1]
+        return records
+
+    before, envs.step = [0], counted
+    progress = Progress()
+    for event in experience(components, progress, repeat, 0):
+        if isinstance(event, Decision) and progress.frames >= frames:
+            break
+        if isinstance(event, Episode):
+            assert progress.finished_frames == progress.episodes * limit
+            assert event.frames == progress.frames == progress.finished_frames
+    assert progress.frames == stepped == frames
+
+
 def test_updates_follow_the_ratio_exactly():
     components = fake_components([], envs=3, ratio=0.3)
     progress, updates = Progress(), 0
