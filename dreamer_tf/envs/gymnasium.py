@@ -17,8 +17,8 @@ What an observation space becomes:
 `obs` picks among them: "proprio" the vectors, "image" the images, "both" all. Where
 images are asked for and the environment observes none, it is rendered as `image`, in
 its proportions. "proprio" takes a grid of at most 15 x 15 cells, such as MiniGrid's, as
-a vector of its numbers. Of what is left, `obs_keys` picks by name. Other entries of a
-Dict are ignored, and `Gymnasium.ignored` says why; what `obs_keys` names must be of use.
+a vector of its numbers. Of what is left, `obs_keys` picks by name, and what it names
+must be of use. Other entries of a Dict are ignored; `Gymnasium.ignored` says why.
 `observations.py` says what of an observation is checked.
 
 Actions are Discrete, or a Box of floats, into which [-1, 1] is mapped by the rule of
