@@ -203,7 +203,7 @@ class Agent(Dreamer):
         rng = np.random.default_rng(seed.view(np.uint32))
         if self.discrete:
             index = rng.integers(self.actions, size=size)
-            return np.eye(self.actions, dtype=np.float32)[index]
+            return (np.arange(self.actions) == index[:, None]).astype(np.float32)
         return rng.uniform(-1, 1, (size, self.actions)).astype(np.float32)
 
     # ----------------------------------------------------------- learning --

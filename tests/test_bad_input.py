@@ -151,6 +151,8 @@ FLAGS = [
     (f"{GYM}gym_none:Env-v0", r"No module named 'none'"),
     (f"{GYM}walker_walk", r"=walker_walk is no .*; add --benchmark=dmc_proprio or"),
     (f"{NEW} --task=gym_CartPole-v1", r"is no task of .*; add --benchmark=gym\."),
+    (f"{NEW} --env_args=gravity", r"--env_args is gravity, but must be NAME=VALUE"),
+    (f"{NEW} --env_args=gravity=1", r"env_args are for tasks gym_<id>"),
     (f"{NEW} --camera=1", r"camera and fast_render are for dm_control tasks"),
     # Types.
     (f"{NEW} --steps=", r"--steps=: it must be a whole number"),

@@ -249,7 +249,7 @@ def _check_repeatable(env, history, actions, seed) -> None:
 
 def _random_action(space: spaces.Space, random: np.random.Generator) -> np.ndarray:
     if isinstance(space, spaces.Discrete):
-        return np.eye(int(space.n), dtype=np.float32)[random.integers(space.n)]
+        return (np.arange(space.n) == random.integers(space.n)).astype(np.float32)
     return random.uniform(-1, 1, space.shape).astype(np.float32)
 
 

@@ -19,8 +19,11 @@ _OURS = str(Path(__file__).parents[1]) + os.sep
 _STANDARD = sysconfig.get_path("stdlib") + os.sep
 
 
-class Diverged(Exception):
-    """The simulation computed a number that is not finite, and cannot go on."""
+class Diverged(UserError):
+    """The simulation computed a number that is not finite, and cannot go on.
+
+    `base.Env` ends an episode by it; elsewhere it is an error like others.
+    """
 
 
 @contextlib.contextmanager
@@ -39,7 +42,7 @@ def calling(title: str, method: str, owner: Any = None) -> Iterator[None]:
     """
     try:
         yield
-    except (UserError, Diverged):
+    except UserError:
         raise
     except (Exception, SystemExit) as error:
         control = sys.modules.get("dm_control.rl.control")

@@ -168,10 +168,10 @@ class Gymnasium(Env):
         return record
 
     def render(self, size: int | None = None) -> np.ndarray:
-        if hasattr(self._env.unwrapped, "mujoco_renderer"):
-            gl.choose()
         instead = "or use --obs=proprio, which needs no pictures"
         with calling(self._title, "render", self._env):
+            if hasattr(self._env.unwrapped, "mujoco_renderer"):
+                gl.choose()
             try:
                 picture = self._env.render()
             except NotImplementedError as error:
@@ -206,10 +206,10 @@ def _load(name: str, env_args: Mapping[str, Any]) -> "gymnasium.Env":
     try:
         try:
             return gymnasium.make(name, **{"render_mode": "rgb_array", **arguments})
-        except TypeError as error:
-            if "argument 'render_mode'" not in str(error) or "render_mode" in env_args:
+        except TypeError:
+            if "render_mode" in env_args:
                 raise
-            # It has no such argument, so it cannot be rendered either.
+            # If it has no such argument, it cannot be rendered either.
             return gymnasium.make(name, **arguments)
     except (Exception, SystemExit) as error:  # a constructor raises all sorts
         why = re.split(r" Did you mean|\n| was raised from the env", str(error).strip())

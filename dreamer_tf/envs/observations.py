@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from PIL import Image
 
 from dreamer_tf.envs.foreign import Diverged, shorten
 from dreamer_tf.errors import UserError
@@ -158,6 +157,8 @@ def scene(value: Any, size: int) -> np.ndarray:
 
 def resize(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """uint8 `[H, W]` or `[H, W, C]` to `[rows, columns, C]`, averaging over areas."""
+    from PIL import Image
+
     if image.ndim == 2:
         image = image[..., None]
     if image.shape[:2] == (rows, columns):

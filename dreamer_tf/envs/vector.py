@@ -23,6 +23,7 @@ from gymnasium import spaces
 
 from dreamer_tf.envs.base import Env, Record, action_size
 from dreamer_tf.envs.check import check_record
+from dreamer_tf.envs.foreign import calling
 from dreamer_tf.errors import UserError
 
 MakeFn = Callable[[], Env]
@@ -388,7 +389,7 @@ class _Here:
     """Environments in this process. What they raise is raised as it is."""
 
     def __init__(self, make_fns: dict[int, MakeFn]):
-        self._envs = {i: make() for i, make in make_fns.items()}
+        self._envs = {i: _make(make) for i, make in make_fns.items()}
         self._answers: list[Any] = []
 
     def send(self, calls: list[Call]) -> None:
@@ -506,7 +507,7 @@ def serve(descriptor: int) -> None:
                 if constructors:
                     number = calls[0][0]
                     for number, make in cloudpickle.loads(constructors).items():
-                        envs[number] = make()
+                        envs[number] = _make(make)
                     constructors = None
                 for number, method, argument in calls:
                     answers.append(_run(envs[number], method, argument))
@@ -529,10 +530,16 @@ def serve(descriptor: int) -> None:
                     print(error, file=sys.stderr)
 
 
+def _make(make: MakeFn) -> Env:
+    with calling("An environment", "constructor"):
+        return make()
+
+
 def _run(env: Env, method: str, argument: Any) -> Any:
     if method == "describe":
         return env.obs_space, env.action_space, env.repeat, dict(env.ignored)
-    result = getattr(env, method)(argument)
+    with calling(type(env).__name__, method, env):
+        result = getattr(env, method)(argument)
     if method != "render":
         check_record(result, env.obs_space)
     return result

@@ -311,7 +311,13 @@ def test_a_wrong_reward_of_a_sound_simulation_is_a_mistake(reward, message):
 
 
 @pytest.mark.parametrize(
-    "error", [ZeroDivisionError("no"), RecursionError("no"), SystemExit("no")]
+    "error",
+    [
+        ZeroDivisionError("no"),
+        RecursionError("no"),
+        SystemExit("no"),
+        StopIteration("no"),
+    ],
 )
 @pytest.mark.parametrize("method", ["reset", "step"])
 def test_what_an_environment_raises_names_its_own_line(error, method):

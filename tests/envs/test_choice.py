@@ -1,4 +1,4 @@
-"""Observation entries: which are used as what, chosen by name, and which are ignored."""
+"""Observation entries: how they are used, chosen by name, and ignored."""
 
 import gymnasium
 import numpy as np
@@ -161,4 +161,4 @@ def test_all_tasks_have_the_same_choice(task, obs_keys, expected):
 def test_all_environments_of_a_run_say_what_they_ignore():
     with make_envs("toy", 2, obs_keys="position") as envs:
         assert envs.ignored == {"offset": "not in --obs_keys"}
-        assert list(envs.reset())[0] == "position"
+        assert next(iter(envs.reset())) == "position"

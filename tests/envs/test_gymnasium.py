@@ -369,6 +369,7 @@ def test_one_hot_takes_memory_for_one_vector_only():
     count = 500_000  # the square of this would be a terabyte
     vector = first(spaces.Discrete(count), count - 1)["vector"]
     assert vector.shape == (count,) and vector[-1] == vector.sum() == 1
+    assert check_env(make_env(Anything(action_space=spaces.Discrete(count))), steps=2)
     for many in (10**7, 2**40):
         with pytest.raises(UserError, match=r"at most 1,000,000"):
             make_env(Anything(spaces.Discrete(many)))
@@ -631,8 +632,19 @@ class Unrendered(Anything):
         super().__init__(spaces.Box(-1, 1, (width,)))
 
 
+class Bare(gymnasium.Env):  # whose constructor takes nothing at all
+    observation_space, action_space = SMALL, spaces.Discrete(2)
+    reset, step = Fixed.reset, Fixed.step
+    value = (0, 0)
+
+
+gymnasium.register("Bare-v0", Bare)
 gymnasium.register("Configured-v0", Configured)
 gymnasium.register("Unrendered-v0", Unrendered)
+
+
+def test_a_constructor_without_arguments():
+    assert make_env("gym_Bare-v0").reset(0)["vector"].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("name", ["Configured-v0", "Unrendered-v0"])
@@ -652,6 +664,7 @@ def test_arguments_reach_the_constructor(name):
             {"tags": [1]},
             r"no such tags: \[1\].*LookupError at .*test_gymnasium.py:\d+",
         ),
+        ("gym_Bare-v0", {"width": 2}, r"Bare\(\) takes no arguments"),
         ("gym_CartPole-v1", {"id": "x"}, "cannot be made.*'id'"),
         ("toy", {"a": 1}, "env_args are for tasks gym_<id>, but the task is toy"),
         ("walker_walk", {"a": 1}, "env_args are for tasks gym_<id>"),

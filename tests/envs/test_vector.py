@@ -485,6 +485,29 @@ def test_simulations_that_never_begin_stop_the_run():
                 envs.step(actions(1))
 
 
+def falls_apart():
+    raise OSError("no robot there")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_other_errors_name_the_line_too(workers):
+    line = falls_apart.__code__.co_firstlineno + 1
+    pattern = rf"in constructor\(\) with OSError \(no robot .*test_vector.py:{line}:"
+    with pytest.raises(UserError, match=pattern):
+        Envs([falls_apart], workers)
+    with Envs([Unseen], workers) as envs:
+        envs.reset()
+        with pytest.raises(
+            UserError, match=r"Unseen failed in render\(\) with Rec.*py:"
+        ):
+            envs.render(0)
+
+
+class Unseen(Probe):
+    def render(self, size=None):
+        raise RecursionError("a mirror")
+
+
 def refuse_to_close():
     raise UserError("the door is stuck")
 
