@@ -28,7 +28,7 @@ from keras import ops
 from dreamer_tf import engine
 from dreamer_tf.configs import config_class
 from dreamer_tf.configs.fields import to_dict, validate
-from dreamer_tf.dreamer import Dreamer
+from dreamer_tf.dreamer import Dreamer, loss_names
 from dreamer_tf.engine.variables import choose_precision, computing_in, initial_seed
 from dreamer_tf.envs.base import RESERVED
 from dreamer_tf.envs.spaces import (
@@ -92,7 +92,8 @@ class Agent(Dreamer):
     ):
         self.obs_space, self.action_space = obs_space, action_space
         self.config, self.seed = config, seed
-        self.shapes = check_obs_space(obs_space, (*self.latents, *self.losses))
+        self.shapes = check_obs_space(obs_space, self.latents)
+        self.loss_names = loss_names(self.shapes, self.losses)
         self.actions, self.discrete = check_action_space(action_space)
         self.updates, self.decisions = 0, 0
         self.frames = 0  # of training so far, set by the loop; V1's exploration uses it
@@ -292,12 +293,13 @@ class Agent(Dreamer):
             )
 
     def _check_scales(self):
+        predicted = [self.loss_names[entry] for entry in self.decoder.net.entries]
         for name in self.config.loss_scales.entries:
-            if name not in self.decoder.net.entries:
+            if name not in predicted:
                 raise UserError(
                     f"--loss_scales.{name} is no loss of Dreamer{self.version.upper()} "
                     "and no observation entry that it predicts; these are "
-                    f"{', '.join(self.decoder.net.entries)}."
+                    f"{', '.join(predicted)}."
                 )
 
     def _select(self, batch: dict) -> dict:

@@ -85,7 +85,7 @@ class RegularExpression:
     def check(self, name: str, value: Any, sentence: str) -> None:
         try:
             re.compile(value)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise UserError(
                 f"{name} is '{value}', which is no regular expression: {error}."
             ) from error

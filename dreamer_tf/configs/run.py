@@ -8,6 +8,7 @@ from dreamer_tf.configs.ranges import (
     Count,
     CountOrZero,
     NonNegative,
+    Pattern,
     Positive,
     Range,
 )
@@ -38,6 +39,9 @@ class RunConfig:
     workers: CountOrZero = 0  # processes that step them; 0: all in the main process
     repeat: Count = 1  # frames for which one action is held
     obs: Literal["proprio", "image", "both"] = "proprio"  # what the agent sees
+    # which observation entries of these it sees: a regular expression that their whole
+    # names fit, such as position|velocity; empty: all that it can use
+    obs_keys: Pattern = ""
     size: UpTo4096 = 64  # height and width of images in pixels
     camera: int | None = None  # camera id; none: the usual one of the task
     # dm_control without multi-sampling and with a small shadow map: faster in

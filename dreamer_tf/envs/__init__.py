@@ -44,6 +44,7 @@ def make_env(
     length: int = 0,
     fast_render: bool = False,
     env_args: Mapping[str, Any] | None = None,
+    obs_keys: str = "",
 ) -> Env:
     """Makes an environment from a task's name.
 
@@ -61,6 +62,8 @@ def make_env(
         fast_render: dm_control without multi-sampling and with a small shadow map;
             faster in software, but other pixels than the papers'.
         env_args: arguments of the constructor that `gym_<id>` names, by their names.
+        obs_keys: which of the entries that `obs` leaves are observed, a regular
+            expression that their whole names fit; empty: all that agents can use.
 
     Raises:
         UserError: the task or an argument is unknown or does not fit.
@@ -72,22 +75,26 @@ def make_env(
         _only_gym("one that was constructed already", env_args)
         from dreamer_tf.envs.gymnasium import Gymnasium
 
-        return Gymnasium(task, seed, repeat, size, obs, length)
+        return Gymnasium(task, seed, repeat, size, obs, length, obs_keys=obs_keys)
     if task.startswith("gym_"):
         _only_dmc(task, camera, fast_render)
         from dreamer_tf.envs.gymnasium import Gymnasium
 
         name = task.removeprefix("gym_")
-        return Gymnasium(name, seed, repeat, size, obs, length, env_args)
+        return Gymnasium(
+            name, seed, repeat, size, obs, length, env_args, obs_keys=obs_keys
+        )
     _only_gym(task, env_args)
     from dreamer_tf.envs import dmc, toy
 
     if task in toy.TASKS:
         _only_dmc(task, camera, fast_render)
-        return toy.Toy(task == "toy_discrete", seed, repeat, size, obs, length)
+        return toy.Toy(
+            task == "toy_discrete", seed, repeat, size, obs, length, obs_keys
+        )
     if dmc.canonical(task) not in dmc.tasks():
         raise _unknown(task)
-    return dmc.DMC(task, seed, repeat, size, obs, camera, length, fast_render)
+    return dmc.DMC(task, seed, repeat, size, obs, camera, length, fast_render, obs_keys)
 
 
 def make_envs(

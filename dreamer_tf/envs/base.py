@@ -8,6 +8,7 @@ led to the observation beside them; on the first record both are zero.
 import abc
 import itertools
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -54,10 +55,12 @@ class Env(abc.ABC):
         repeat: frames per decision; rewards are summed over them.
         length: frames after which an episode is cut (`is_last` without
             `is_terminal`); 0 leaves the task's own limit alone.
+        ignored: what else the task observes, and why it is not in `obs_space`.
     """
 
     obs_space: spaces.Dict
     action_space: spaces.Box | spaces.Discrete
+    ignored: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,
@@ -79,7 +82,8 @@ class Env(abc.ABC):
         if clashes:
             raise UserError(
                 f'The observation has an entry "{clashes[0]}", a name that records use '
-                "themselves: rename it in your environment."
+                "themselves: rename it in your environment, or leave it out with "
+                "--obs_keys."
             )
         # The order of the entries is the task's own, as in the official code.
         self.obs_space = spaces.Dict(dict(obs_space), sort_keys=False)

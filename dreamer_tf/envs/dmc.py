@@ -22,6 +22,7 @@ from dreamer_tf.envs.base import (
     check_obs,
     image_box,
 )
+from dreamer_tf.envs.choice import choose
 from dreamer_tf.envs.foreign import calling
 from dreamer_tf.errors import UserError
 
@@ -63,6 +64,7 @@ class DMC(Env):
         camera: int | None = None,
         length: int = 0,
         fast_render: bool = False,
+        obs_keys: str = "",
     ):
         check_obs(obs)
         domain, name = split(task)
@@ -103,6 +105,8 @@ class DMC(Env):
                 if np.prod(spec.shape) > 0:
                     self._vectors[key.replace("/", "_")] = key
                     entries[key.replace("/", "_")] = box(spec.shape)
+        entries, self.ignored = choose(entries, obs_keys)
+        self._vectors = {n: key for n, key in self._vectors.items() if n in entries}
         action = self._env.action_spec()
         low = np.broadcast_to(action.minimum, action.shape)
         high = np.broadcast_to(action.maximum, action.shape)

@@ -11,11 +11,15 @@ What an observation space becomes:
                    are uint8 [H, W] or [H, W, C], and float [H, W, C] from 0 to 1; C is
                    at most 4. Stacks of frames and [C, H, W] are refused.
     Discrete(n)    float32 [n], one-hot, named `vector`
-    Dict           its entries under their own names, nested ones joined by "_"
+    Dict           its entries under their own names, nested ones joined by "_", which
+                   also replaces "/"
 
 `obs` picks among them: "proprio" the vectors, "image" the images, "both" all. Where
 images are asked for and the environment observes none, it is rendered as `image`, in
-its proportions. `observations.py` says what of an observation is checked.
+its proportions. "proprio" takes a grid of at most 15 x 15 cells, such as MiniGrid's, as
+a vector of its numbers. Of what is left, `obs_keys` picks by name, and what it names
+must be of use. Other entries of a Dict are ignored; `Gymnasium.ignored` says why.
+`observations.py` says what of an observation is checked.
 
 Actions are Discrete, or a Box of floats, into which [-1, 1] is mapped by the rule of
 `base.ActionScale`. All that an environment raises becomes one sentence (`foreign.py`).
@@ -41,6 +45,7 @@ from dreamer_tf.envs.base import (
     check_obs,
     image_box,
 )
+from dreamer_tf.envs.choice import NOT_CHOSEN, check_keys, fits, none_fits
 from dreamer_tf.envs.foreign import calling, shorten
 from dreamer_tf.errors import UserError, reason
 
@@ -54,6 +59,14 @@ class Entry(NamedTuple):
     convert: observations.Convert
 
 
+class Found(NamedTuple):
+    """What is observed of an environment."""
+
+    entries: list[Entry]
+    render: bool  # as the entry `image`, besides
+    ignored: dict[str, str]  # the other entries, and why
+
+
 class Gymnasium(Env):
     """A gymnasium environment behind our interface.
 
@@ -65,6 +78,7 @@ class Gymnasium(Env):
         obs: "proprio", "image" or "both".
         length: frames after which episodes are cut, 0 for the environment's limit.
         env_args: arguments of the constructor that an id names.
+        obs_keys: which entries are observed, a regular expression (see `choice`).
     """
 
     def __init__(
@@ -76,6 +90,7 @@ class Gymnasium(Env):
         obs: str = "proprio",
         length: int = 0,
         env_args: Mapping[str, Any] | None = None,
+        obs_keys: str = "",
     ):
         check_obs(obs)
         self._env = _load(env, env_args or {}) if isinstance(env, str) else env
@@ -88,15 +103,12 @@ class Gymnasium(Env):
         observed = _space(self._env, title, "observation_space")
         self._seed: int | None = seed
         self._size = size
-        entries = list(_entries(observed, (), size))
-        images = [entry for entry in entries if entry.space.dtype == np.uint8]
-        vectors = [entry for entry in entries if entry.space.dtype != np.uint8]
-        if obs == "proprio" and not vectors:
+        found = _entries(observed, size, obs, obs_keys)
+        if not found.entries and not found.render:
             raise UserError(
                 f"obs is proprio, but {title} observes images only: use --obs=image."
             )
-        self._entries = {"proprio": vectors, "image": images, "both": entries}[obs]
-        self._render = obs != "proprio" and not images
+        self._entries, self._render, self.ignored = found
         space: dict[str, spaces.Space] = {}
         if self._render:
             space["image"] = image_box(size, size)
@@ -237,32 +249,88 @@ def _space(env: "gymnasium.Env", title: str, name: str) -> spaces.Space:
     )
 
 
-def _entries(space: spaces.Space, keys: tuple[Any, ...], size: int) -> Iterator[Entry]:
-    """Flattens an observation space, depth first, in its own order."""
-    path = "_".join(map(str, keys))
+def _entries(space: spaces.Space, size: int, obs: str, obs_keys: str) -> Found:
+    """Which entries are used, and why the others are not.
+
+    Raises:
+        UserError: an entry that is asked for cannot be used, or none fits `obs_keys`.
+    """
+    check_keys(obs_keys)
+    entries: list[Entry] = []
+    useless: dict[str, tuple[spaces.Space, UserError]] = {}
+    for keys, leaf in _leaves(space, ()):
+        try:
+            entries.append(_entry(leaf, keys, size, obs))
+        except UserError as error:
+            if not keys:
+                raise
+            useless[_path(keys)] = leaf, error
+    for name, (leaf, wrong) in useless.items():
+        picture = obs != "proprio" and isinstance(leaf, spaces.Box)
+        nothing = obs == "proprio" and not entries
+        if fits(name, obs_keys) and (obs_keys or picture or nothing):
+            text = str(wrong).rstrip(".")
+            raise UserError(f"{text}; --obs_keys can leave it out.") from wrong
+    ignored = {name: type(leaf).__name__ for name, (leaf, _) in useless.items()}
+    images = [entry for entry in entries if entry.space.dtype == np.uint8]
+    render = obs != "proprio" and not images
+    kinds = {"proprio": "f", "image": "u", "both": "fu"}[obs]
+    seen = [entry for entry in entries if entry.space.dtype.kind in kinds]
+    ignored |= {e.name: f"--obs={obs}" for e in entries if e not in seen}
+    names = [*["image"] * render, *(entry.name for entry in seen)]
+    if names and not any(fits(name, obs_keys) for name in names):
+        raise none_fits(obs_keys, names)
+    ignored |= {name: NOT_CHOSEN for name in names if not fits(name, obs_keys)}
+    chosen = [entry for entry in seen if fits(entry.name, obs_keys)]
+    return Found(chosen, render and fits("image", obs_keys), ignored)
+
+
+def _leaves(
+    space: spaces.Space, keys: tuple[Any, ...]
+) -> Iterator[tuple[tuple[Any, ...], spaces.Space]]:
+    """What nested Dicts hold and the keys to it, depth first, in their own order."""
     if isinstance(space, spaces.Dict):
         for key, inner in space.spaces.items():
-            yield from _entries(inner, (*keys, key), size)
-    elif isinstance(space, spaces.Discrete):
+            yield from _leaves(inner, (*keys, key))
+    else:
+        yield keys, space
+
+
+def _path(keys: tuple[Any, ...]) -> str:
+    return "_".join(map(str, keys)).replace("/", "_")
+
+
+def _entry(space: spaces.Space, keys: tuple[Any, ...], size: int, obs: str) -> Entry:
+    """What becomes of an entry that is no Dict; UserError if it cannot be used."""
+    path = _path(keys)
+    where = f'entry "{path}"' if path else "space"
+    if isinstance(space, spaces.Box) and 0 in space.shape:
+        raise UserError(f"The observation {where} is {space}, which holds no number.")
+    if isinstance(space, spaces.Discrete):
         _check_choices(space, f'observation entry "{path or "vector"}"')
         convert = observations.one_hot(space)
-        yield Entry(path or "vector", keys, box((int(space.n),)), convert)
-    elif isinstance(space, spaces.Box) and observations.is_picture(
+        return Entry(path or "vector", keys, box((int(space.n),)), convert)
+    if (
+        isinstance(space, spaces.Box)
+        and obs == "proprio"
+        and observations.is_grid(space)
+    ):
+        convert = observations.grid(space)
+        return Entry(path or "vector", keys, box((space.low.size,)), convert)
+    if isinstance(space, spaces.Box) and observations.is_picture(
         space, path or "image"
     ):
         channels = space.shape[2] if len(space.shape) == 3 else 1
         convert = observations.picture(space, size)
-        yield Entry(path or "image", keys, image_box(size, size, channels), convert)
-    elif isinstance(space, spaces.Box):
+        return Entry(path or "image", keys, image_box(size, size, channels), convert)
+    if isinstance(space, spaces.Box):
         convert = observations.vector(space)
-        yield Entry(path or "vector", keys, box(space.shape), convert)
-    else:
-        where = f'entry "{path}"' if path else "space"
-        raise UserError(
-            f"The observation {where} is {shorten(space)}, but only Box, Discrete and "
-            "Dict are supported: wrap the environment, for example in "
-            "gymnasium.wrappers.FlattenObservation."
-        )
+        return Entry(path or "vector", keys, box(space.shape), convert)
+    raise UserError(
+        f"The observation {where} is {shorten(space)}, but only Box, Discrete and "
+        "Dict are supported: wrap the environment, for example in "
+        "gymnasium.wrappers.FlattenObservation."
+    )
 
 
 def _action(

@@ -23,6 +23,7 @@ from dreamer_tf.errors import UserError
 Convert = Callable[[Any], np.ndarray]
 
 CHANNELS = 4  # of a picture, at most
+GRID = 15  # rows and columns of a grid, at most
 
 
 def is_picture(space: spaces.Box, name: str) -> bool:
@@ -61,6 +62,23 @@ def is_picture(space: spaces.Box, name: str) -> bool:
         "but a picture is uint8, or float from 0 to 1: convert it, or use "
         "gymnasium.wrappers.FlattenObservation if it is none."
     )
+
+
+def is_grid(space: spaces.Box) -> bool:
+    """Whether a Box is a grid of a few cells, such as MiniGrid's, and no vector.
+
+    It is uint8 `[H, W]`, or `[H, W, C]` of any type; H and W are at most `GRID`. With
+    obs="proprio" it is taken as a vector of its numbers, otherwise as a picture.
+    """
+    axes = len(space.shape)
+    cells = axes == 3 or (axes == 2 and space.dtype == np.uint8)
+    return cells and max(space.shape[:2]) <= GRID
+
+
+def grid(space: spaces.Box) -> Convert:
+    """Numbers of a grid as float32 `[H W C]`."""
+    convert = vector(space)
+    return lambda value: convert(value).ravel()
 
 
 def vector(space: spaces.Box) -> Convert:

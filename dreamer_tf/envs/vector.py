@@ -60,7 +60,8 @@ class Envs:
         timeout: seconds after which a silent process counts as hanging; 0: never.
 
     Attributes:
-        obs_space, action_space, repeat: the same for all environments.
+        obs_space, action_space, repeat, ignored: as of `Env`, the same for all
+            environments.
         episodes: int64 [N], the number k of the episode each environment is in, -1
             before its first. Setting it to k - 1 before `reset` starts episode k.
         restarts: how often a process was started again.
@@ -112,13 +113,14 @@ class Envs:
         self.obs_space: spaces.Dict
         self.action_space: spaces.Box | spaces.Discrete
         self.repeat: int
-        self.obs_space, self.action_space, self.repeat = described[0]
+        self.ignored: Mapping[str, str]
+        self.obs_space, self.action_space, self.repeat, self.ignored = described[0]
         for i, other in enumerate(described):
             if other != described[0]:
                 self.close()
                 raise UserError(
-                    f"Environment {i} has the spaces {other}, but environment 0 has "
-                    f"{described[0]}: all environments of a run must be alike."
+                    f"Environment {i} has the spaces {other[:3]}, but environment 0 "
+                    f"has {described[0][:3]}: all environments of a run must be alike."
                 )
 
     def __len__(self) -> int:
@@ -535,7 +537,7 @@ def _make(make: MakeFn) -> Env:
 
 def _run(env: Env, method: str, argument: Any) -> Any:
     if method == "describe":
-        return env.obs_space, env.action_space, env.repeat
+        return env.obs_space, env.action_space, env.repeat, dict(env.ignored)
     with calling(type(env).__name__, method, env):
         result = getattr(env, method)(argument)
     if method != "render":

@@ -64,6 +64,7 @@ class Encoder(layers.Layer):
         self.shapes = self.config["shapes"]
         self.symlog = symlog
         self.veckeys, self.imgkeys = split_keys(self.shapes)
+        self.entries = [*self.veckeys, *self.imgkeys]
         self.width = 0
         if self.veckeys:
             hidden = dense_stack([units] * layers, "rms", "mlp{}", "mlp{}norm")

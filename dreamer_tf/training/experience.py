@@ -63,6 +63,7 @@ class Components:
     replay: Any
     schedule: Schedule
     make_env: Callable[[], Any]  # makes one more environment, for evaluation
+    observed: str = ""  # a sentence about the observation entries
 
 
 def experience(

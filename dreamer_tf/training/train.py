@@ -177,6 +177,8 @@ class Trainer:
             f"{sum(components.agent.param_count().values()):,} parameters, computed in "
             f"{components.agent.place}."
         )
+        if components.observed:
+            terminal.say(components.observed)
         terminal.say(needs(run, components))
         # Not before: a run that cannot be built or continued must leave no files.
         begin()
