@@ -41,8 +41,8 @@ class Terminal:
             from rich.console import Console
             from rich.live import Live
 
-            stream: Any = self._stream
-            console = Console(file=stream, highlight=False)
+            file: Any = self._stream
+            console = Console(file=file, highlight=False)
             self._live = Live(console=console, auto_refresh=False)
             self._live.start()
         self._every = 0.5 if self._live else every
