@@ -100,9 +100,9 @@ def check(
     path = Path(run.logdir)
     if (path / CONFIG).exists():
         stored = _read(path)
-        run = _as_before("run", stored, run, BEFORE, say)
-        agent = _as_before("agent", stored, agent, BEFORE_AGENT, say)
-        _compare(path, stored, _settings(run, agent), say)
+        run, lacked = _as_before("run", stored, run, BEFORE, say)
+        agent, lacked_too = _as_before("agent", stored, agent, BEFORE_AGENT, say)
+        _compare(path, stored, _settings(run, agent), lacked | lacked_too, say)
         return run, agent
     others = sorted(file.name for file in path.iterdir() if file.name != LOCK)
     if others:
@@ -119,8 +119,8 @@ def _as_before(
     config: C,
     before: Mapping[str, Any],
     say: Callable[[str], None],
-) -> C:
-    """`config` with the settings that a section of config.json lacks as they were."""
+) -> tuple[C, set[str]]:
+    """`config` with the settings that config.json lacks as they were; their names."""
     known, defaults = dict(flat(stored[section])), type(config)()
     old, now = (dict(flat(configs.to_dict(c))) for c in (defaults, config))
     lacking = {
@@ -134,7 +134,7 @@ def _as_before(
                 f"Continuing with --{name}={shown(value)}: this run is from before "
                 "that setting existed, and it means what was done then."
             )
-    return configs.updated(config, lacking)
+    return configs.updated(config, lacking), set(lacking)
 
 
 def write(
@@ -161,7 +161,8 @@ def write(
             say(f"Changed since the last start: {key}.")
     settings = _settings(run, agent)
     if starts:
-        settings = {k: _only(tree, stored[k]) for k, tree in settings.items()}
+        defaults = _settings(type(run)(), type(agent)())
+        settings = {k: _only(settings[k], stored[k], defaults[k]) for k in settings}
     content = {**settings, "starts": [*starts, start]}
     write_atomic(path / CONFIG, json.dumps(content, indent=1).encode())
 
@@ -205,15 +206,19 @@ def _read(path: Path) -> dict[str, Any]:
     return stored
 
 
-def _only(tree: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+def _only(
+    tree: Mapping[str, Any], stored: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
     """The settings that config.json has had so far.
 
     One that it lacks stays out, so that the next start knows that it did not exist.
     """
     return {
-        name: _only(value, stored[name]) if isinstance(value, Mapping) else value
+        name: _only(value, stored.get(name, {}), defaults.get(name, {}))
+        if isinstance(value, Mapping)
+        else value
         for name, value in tree.items()
-        if name in stored or name in CHANGEABLE
+        if name in stored or name in CHANGEABLE or name not in defaults
     }
 
 
@@ -221,12 +226,16 @@ def _compare(
     path: Path,
     stored: Mapping[str, Any],
     now: Mapping[str, Any],
+    lacked: set[str],
     say: Callable[[str], None],
 ) -> None:
+    """Refuses what differs and may not, other than the settings that were `lacked`."""
     for section in ("run", "agent"):
         old, new = dict(flat(stored[section])), dict(flat(now[section]))
         for name in [*new, *(name for name in old if name not in new)]:
             if name in old and name in new and old[name] == new[name]:
+                continue
+            if name in lacked and name not in old:
                 continue
             was = shown(old[name]) if name in old else "unknown"
             is_now = shown(new[name]) if name in new else "unknown"
