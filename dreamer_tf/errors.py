@@ -22,7 +22,7 @@ class Interrupted(Exception):
     """A signal asked a run to stop; everything is saved.
 
     Attributes:
-      number: the signal's number.
+      number: the signal's number; SIGPIPE if nobody reads the output any more.
       frames: of training so far.
     """
 

@@ -150,6 +150,10 @@ FLAGS = [
     (f"{GYM}gym_CartPol-v1", r"`CartPol` doesn't exist, did you mean gym_Car"),
     (f"{GYM}gym_none:Env-v0", r"No module named 'none'"),
     (f"{GYM}walker_walk", r"=walker_walk is no .*; add --benchmark=dmc_proprio or"),
+    (f"{GYM}CartPole-v1", r"an id of gymnasium, give --task=gym_CartPole-v1\."),
+    (f"{GYM}ALE/Pong-v5", r"an id of gymnasium, give --task=gym_ALE/Pong-v5\."),
+    (f"{NEW} --task=Ant-v5", r"give --benchmark=gym --task=gym_Ant-v5\."),
+    (f"{NEW} --lr=3", r"'lr'. Did you mean: model_lr, value_lr, actor_lr"),
     (f"{NEW} --task=gym_CartPole-v1", r"is no task of .*; add --benchmark=gym\."),
     (f"{NEW} --env_args=gravity", r"--env_args is gravity, but must be NAME=VALUE"),
     (f"{NEW} --env_args=gravity=1", r"env_args are for tasks gym_<id>"),
@@ -552,8 +556,8 @@ def test_environments(env, pattern, home, capsys):
 def test_episodes_without_an_end(home, capsys, monkeypatch):
     pattern = r"must hold one finished episode.*--replay_gb.*--length"
     check(endless, pattern, home, capsys)
-    env, pattern = fakes.FakeEnv(limit=10**9), r"not ended after 20 decisions: give --l"
-    check(lambda home: evaluated(env, monkeypatch), pattern, home, capsys)
+    evaluated(fakes.FakeEnv(limit=10**9), monkeypatch)
+    assert "had not ended after 20 decisions" in capsys.readouterr().out
 
 
 def test_a_wrong_reward_in_an_evaluation(home, capsys, monkeypatch):

@@ -91,6 +91,13 @@ class RegularExpression:
             ) from error
 
 
+class Path:
+    """A file or folder; in a flag `~` stands for the home directory, as in a shell."""
+
+    def check(self, name: str, value: Any, sentence: str) -> None:
+        """Any text is one."""
+
+
 Count = Annotated[int, Range(at_least=1)]
 CountOrZero = Annotated[int, Range(at_least=0)]
 Positive = Annotated[float, Range(above=0)]
@@ -102,6 +109,7 @@ Widths = tuple[Count, ...]
 Stages = Annotated[tuple[Count, ...], NotEmpty()]
 Activation = Annotated[str, ActivationName()]
 Pattern = Annotated[str, RegularExpression()]
+Folder = Annotated[str, Path()]
 
 
 def split(hint: Any) -> tuple[Any, bool, tuple[Rule, ...]]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from dreamer_tf.configs.ranges import (
     Count,
     CountOrZero,
+    Folder,
     NonNegative,
     Pattern,
     Positive,
@@ -34,7 +35,7 @@ class RunConfig:
     seed: Seed = 0  # the run's only source of randomness
     # budget in environment frames, action repeat included
     steps: CountOrZero = 1_000_000
-    logdir: str = ""  # directory of the run; the same command continues it
+    logdir: Folder = ""  # directory of the run; the same command continues it
     envs: UpTo4096 = 1  # environments that collect data side by side
     workers: CountOrZero = 0  # processes that step them; 0: all in the main process
     repeat: Count = 1  # frames for which one action is held

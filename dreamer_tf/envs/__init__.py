@@ -8,6 +8,7 @@ Importing this package loads no simulator and neither TensorFlow nor JAX.
 
 import difflib
 import functools
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +157,9 @@ def _unknown(task: str) -> UserError:
     short = {name.removeprefix("dmc_"): name for name in known}
     short["cup_catch"] = "dmc_cup_catch"
     near = difflib.get_close_matches(task.removeprefix("dmc_"), short, 3)
-    if near:
+    if re.search(r"[^a-z0-9_]", task):  # as ids of gymnasium have
+        hint = f"an id of gymnasium is gym_<id>, such as gym_{task}."
+    elif near:
         hint = f"did you mean {' or '.join(short[n] for n in near)}?"
     else:
         hint = f"there are gym_<id> for gymnasium ids, and {', '.join(known)}."

@@ -21,6 +21,7 @@ import cloudpickle
 import numpy as np
 from gymnasium import spaces
 
+from dreamer_tf import output
 from dreamer_tf.envs.base import Env, Record, action_size
 from dreamer_tf.envs.check import check_record
 from dreamer_tf.envs.foreign import calling
@@ -494,7 +495,15 @@ def serve(descriptor: int) -> None:
 
     Also when the parent was killed: its end of the pipe closes with it.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    # They are the parent's to handle, which ends this process by closing the pipe; a
+    # terminal sends Ctrl-C and its own end to both.
+    for ours in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(ours, signal.SIG_IGN)
+    with output.protected():
+        _serve(descriptor)
+
+
+def _serve(descriptor: int) -> None:
     pipe = Connection(descriptor)
     envs: dict[int, Env] = {}
     number = -1

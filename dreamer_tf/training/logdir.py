@@ -10,15 +10,23 @@ import platform
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dreamer_tf.configs import fields as configs
 from dreamer_tf.configs.run import CHANGEABLE, RunConfig
 from dreamer_tf.errors import UserError, reason
 from dreamer_tf.files import write_atomic
 
+C = TypeVar("C")  # a frozen dataclass of settings
+
 CONFIG, CHECKPOINTS, LOCK = "config.json", "checkpoints", "lock"
 EVALUATIONS = "evaluations.jsonl"  # how `run.py evaluate` was called, and the scores
+# What runs did from before a setting existed, where that is not its default now: of
+# RunConfig, and of the versions' settings. A new setting needs an entry unless its
+# default changes nothing.
+BEFORE: dict[str, Any] = {}
+ALWAYS = ("version", "benchmark", "protocol", "task", "seed")  # that every run has
+BEFORE_AGENT: dict[str, Any] = {"include_end": False}
 PACKAGES: tuple[str, ...] = (
     "tensorflow",
     "jax",
@@ -75,24 +83,58 @@ def holder(path: Path) -> str | None:
     return None
 
 
-def check(run: RunConfig, agent: Any, say: Callable[[str], None] = print) -> None:
+def check(
+    run: RunConfig, agent: Any, say: Callable[[str], None] = print
+) -> tuple[RunConfig, Any]:
     """Checks that the directory is empty or holds a run of the same settings.
 
-    Changes of what may change (`CHANGEABLE`) are reported to `say`.
+    Changes of what may change (`CHANGEABLE`) are reported to `say`. A run from before a
+    setting existed goes on as it was, with the value that means what was done then.
+
+    Returns:
+      The settings to continue with.
 
     Raises:
       UserError: the directory holds another run, or files of something else.
     """
     path = Path(run.logdir)
     if (path / CONFIG).exists():
-        _compare(path, _read(path), _settings(run, agent), say)
-        return
+        stored = _read(path)
+        run, lacked = _as_before("run", stored, run, BEFORE, say)
+        agent, lacked_too = _as_before("agent", stored, agent, BEFORE_AGENT, say)
+        _compare(path, stored, _settings(run, agent), lacked | lacked_too, say)
+        return run, agent
     others = sorted(file.name for file in path.iterdir() if file.name != LOCK)
     if others:
         raise UserError(
             f"--logdir={path} is not the directory of a run, as it holds {others[0]} "
             f"but no {CONFIG}: use a new or an empty directory."
         )
+    return run, agent
+
+
+def _as_before(
+    section: str,
+    stored: Mapping[str, Any],
+    config: C,
+    before: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> tuple[C, set[str]]:
+    """`config` with the settings that config.json lacks as they were; their names."""
+    known, defaults = dict(flat(stored[section])), type(config)()
+    old, now = (dict(flat(configs.to_dict(c))) for c in (defaults, config))
+    lacking = {
+        name: before.get(name, value)
+        for name, value in old.items()
+        if name not in known and not (section == "run" and name in CHANGEABLE)
+    }
+    for name, value in lacking.items():
+        if value != now[name]:
+            say(
+                f"Continuing with --{name}={shown(value)}: this run is from before "
+                "that setting existed, and it means what was done then."
+            )
+    return configs.updated(config, lacking), set(lacking)
 
 
 def write(
@@ -111,12 +153,17 @@ def write(
       place: `agent.place`: precision and devices that "auto" chose on this machine.
     """
     path = Path(run.logdir)
-    starts = _read(path)["starts"] if (path / CONFIG).exists() else []
+    stored = _read(path) if (path / CONFIG).exists() else {}
+    starts = stored.get("starts", [])
     start = {"command": command, "devices": place, **_surroundings()}
     for key in ("commit", "python", "backend", "packages", "devices"):
         if starts and starts[-1].get(key, start[key]) != start[key]:
             say(f"Changed since the last start: {key}.")
-    content = {**_settings(run, agent), "starts": [*starts, start]}
+    settings = _settings(run, agent)
+    if starts:
+        defaults = _settings(type(run)(), type(agent)())
+        settings = {k: _only(settings[k], stored[k], defaults[k]) for k in settings}
+    content = {**settings, "starts": [*starts, start]}
     write_atomic(path / CONFIG, json.dumps(content, indent=1).encode())
 
 
@@ -130,7 +177,7 @@ def read(path: Path) -> RunConfig:
     Raises:
       UserError: there is no run, or its file is damaged or of another version.
     """
-    stored = _read(path)["run"]
+    stored = {**BEFORE, **_read(path)["run"]}
     try:
         return configs.from_dict(RunConfig(), stored)
     except UserError as error:
@@ -145,6 +192,8 @@ def _read(path: Path) -> dict[str, Any]:
         for section, kind in (("run", dict), ("agent", dict), ("starts", list)):
             if not isinstance(stored[section], kind):
                 raise TypeError(f"its '{section}' is no {kind.__name__}")
+        if lacking := [name for name in ALWAYS if name not in stored["run"]]:
+            raise TypeError(f"its 'run' lacks '{lacking[0]}'")
         if not all(isinstance(start, dict) for start in stored["starts"]):
             raise TypeError("its 'starts' are no dicts")
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -157,16 +206,36 @@ def _read(path: Path) -> dict[str, Any]:
     return stored
 
 
+def _only(
+    tree: Mapping[str, Any], stored: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The settings that config.json has had so far.
+
+    One that it lacks stays out, so that the next start knows that it did not exist.
+    """
+    return {
+        name: _only(value, stored.get(name, {}), defaults.get(name, {}))
+        if isinstance(value, Mapping)
+        else value
+        for name, value in tree.items()
+        if name in stored or name in CHANGEABLE or name not in defaults
+    }
+
+
 def _compare(
     path: Path,
     stored: Mapping[str, Any],
     now: Mapping[str, Any],
+    lacked: set[str],
     say: Callable[[str], None],
 ) -> None:
+    """Refuses what differs and may not, other than the settings that were `lacked`."""
     for section in ("run", "agent"):
         old, new = dict(flat(stored[section])), dict(flat(now[section]))
         for name in [*new, *(name for name in old if name not in new)]:
             if name in old and name in new and old[name] == new[name]:
+                continue
+            if name in lacked and name not in old:
                 continue
             was = shown(old[name]) if name in old else "unknown"
             is_now = shown(new[name]) if name in new else "unknown"
