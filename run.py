@@ -25,7 +25,7 @@ from dreamer_tf import programs
 from dreamer_tf.configs import fields, presets
 from dreamer_tf.configs.ranges import Count, CountOrZero
 from dreamer_tf.configs.run import RunConfig
-from dreamer_tf.errors import Interrupted, UserError
+from dreamer_tf.errors import Interrupted, UserError, system
 from dreamer_tf.training import logdir
 
 # dm_control logs which graphics libraries it tries.
@@ -190,6 +190,9 @@ def main(argv: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         doctor = "python run.py doctor says what is missing"
         print(f"run.py: {error}: {doctor}.", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"run.py: {system(error)}", file=sys.stderr)
         return 2
     except Interrupted as stop:
         print(f"run.py: {stop}", file=sys.stderr)

@@ -26,7 +26,9 @@ def why(error: OSError) -> str:
 
 def system(error: OSError) -> str:
     """A sentence about an error of the operating system, with the file if known."""
-    about = ", ".join(str(f) for f in (error.filename, error.filename2) if f is not None)
+    about = ", ".join(
+        str(f) for f in (error.filename, error.filename2) if f is not None
+    )
     return f"{about} cannot be used ({why(error)})." if about else f"{why(error)}."
 
 

@@ -17,7 +17,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dreamer_tf.errors import UserError, why
+import numpy as np
+
+from dreamer_tf.errors import UserError, reason, why
 
 DEEPEST = 100  # lists and objects inside of each other in a JSON file
 LONGEST = 100  # digits of an integer there; states of random numbers have up to 39
@@ -64,6 +66,22 @@ def _inside(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file; nothing is unpickled.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is nothing that `numpy.savez` writes of plain arrays.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except OSError:
+        raise
+    except Exception as error:  # of zipfile, zlib and NumPy, about any kind of bytes
+        raise ValueError(reason(error)) from error
 
 
 def digest(path: Path) -> dict[str, Any]:
@@ -150,9 +168,7 @@ def replacing(path: Path, name: str = "") -> Iterator[Path]:
     except OSError as error:
         if old.exists() and not path.exists():
             old.rename(path)
-        raise UserError(
-            f"{name or path} cannot be written ({why(error)})."
-        ) from error
+        raise UserError(f"{name or path} cannot be written ({why(error)}).") from error
     finally:
         _remove(new)
     _remove(old)

@@ -10,6 +10,7 @@ hard link to that of the checkpoint before. Nothing is pickled: loading runs no 
 
 import contextlib
 import json
+import operator
 import os
 import re
 import shutil
@@ -336,12 +337,11 @@ def frames(path: Path) -> int:
       UserError: they are not there.
     """
     try:
-        found = read(path, "loop")["progress"]["frames"]
-        if type(found) is int and found >= 0:
-            return found
+        return operator.index(read(path, "loop")["progress"]["frames"])
     except (KeyError, TypeError, OSError) as error:
-        raise UserError(f"{path / 'loop.json'} is damaged ({reason(error)}).") from error
-    raise UserError(f"{path / 'loop.json'} is damaged: its frames are {found!r}.")
+        raise UserError(
+            f"{path / 'loop.json'} is damaged ({reason(error)})."
+        ) from error
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -352,11 +352,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
       UserError: its content is nothing that `numpy.savez` writes of plain arrays.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except OSError:
-        raise
-    except Exception as error:  # of zipfile, zlib and NumPy, about any kind of bytes
+        return files.read_npz(path)
+    except ValueError as error:
         raise UserError(f"{path} is damaged ({reason(error)}).") from error
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from dreamer_tf.envs import check_record, episode_seed
 from dreamer_tf.errors import UserError, reason
+from dreamer_tf.files import append_lines
 from dreamer_tf.training import checkpoint, logdir
 from dreamer_tf.training.build import one_env
 from dreamer_tf.training.experience import BY_HAND, Episode, policy_inputs
@@ -106,7 +107,7 @@ def evaluate_run(
     """
     run = logdir.read(path)
     saved = checkpoint.latest(path / logdir.CHECKPOINTS)
-    frames = checkpoint.read(saved, "loop")["progress"]["frames"]
+    frames = checkpoint.frames(saved)
     agent = load_agent(saved)
     agent.frames = frames
     make_env = functools.partial(one_env, run)
@@ -122,8 +123,7 @@ def evaluate_run(
     }
     try:
         append_scores(path, rows)
-        with open(path / logdir.EVALUATIONS, "a") as file:
-            file.write(json.dumps(protocol) + "\n")
+        append_lines(path / logdir.EVALUATIONS, json.dumps(protocol) + "\n")
     except OSError as error:
         raise UserError(
             f"--logdir={path} cannot be written ({reason(error)}); the episodes that "
