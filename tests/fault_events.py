@@ -1,8 +1,8 @@
 """Kills a run before every change that it makes to a file or directory.
 
-The run is that of a fake agent, in a forked process. Python tells an audit hook of every
-opening, renaming, linking and removing; the hook counts those that change something, and
-kills its process at the one that is asked for.
+The run is that of a fake agent, in a forked process. Python tells an audit hook of
+every opening, renaming, linking and removing; the hook counts those that change
+something, and kills its process at the one that is asked for.
 """
 
 import importlib

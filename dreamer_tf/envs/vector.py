@@ -545,6 +545,6 @@ def summed(sums: Sums, record: Record) -> Sums:
     result = {}
     for name, value in record.items():
         chain = hashlib.blake2b(sums.get(name, "").encode(), digest_size=16)
-        chain.update(np.ascontiguousarray(value))
+        chain.update(np.asarray(value).tobytes())
         result[name] = chain.hexdigest()
     return result
