@@ -17,8 +17,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dreamer_tf.errors import UserError, reason, why
 
 DEEPEST = 100  # lists and objects inside of each other in a JSON file
@@ -68,13 +66,15 @@ def _inside(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list) else ()
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
+def read_npz(path: Path) -> dict[str, Any]:
     """The arrays of an .npz file; nothing is unpickled.
 
     Raises:
       OSError: it cannot be read.
       ValueError: it is nothing that `numpy.savez` writes of plain arrays.
     """
+    import numpy as np  # not above: `doctor` runs without it
+
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
