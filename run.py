@@ -25,7 +25,7 @@ from dreamer_tf import output, programs
 from dreamer_tf.configs import fields, presets
 from dreamer_tf.configs.ranges import Count, CountOrZero, Folder
 from dreamer_tf.configs.run import RunConfig
-from dreamer_tf.errors import Interrupted, UserError
+from dreamer_tf.errors import Interrupted, UserError, system
 from dreamer_tf.training import logdir, signals
 
 # dm_control logs which graphics libraries it tries.
@@ -206,6 +206,9 @@ def _main(argv: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         doctor = "python run.py doctor says what is missing"
         output.warn(f"run.py: {error}: {doctor}.")
+        return 2
+    except OSError as error:
+        output.warn(f"run.py: {system(error)}")
         return 2
     except Interrupted as stop:
         if stop.number != signal.SIGPIPE:

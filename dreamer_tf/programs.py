@@ -48,8 +48,8 @@ CALLERS = ("tools", "training")
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 SETTINGS = (*THREADS, "XLA_FLAGS")
 # What /proc/cpuinfo says of a processor's kind, on x86 and on ARM.
-PROCESSOR = ("model name", "flags", "Features", "CPU implementer", "CPU architecture")
-PROCESSOR += ("CPU variant", "CPU part")
+PROCESSOR: tuple[str, ...] = ("model name", "flags", "Features", "CPU implementer")
+PROCESSOR += ("CPU architecture", "CPU variant", "CPU part")
 PACKAGES = ("tensorflow", "tensorflow-probability", "tfp-nightly", "jaxlib", "keras")
 
 _folder: Path | None = None  # of this machine's programs; None: they are not kept

@@ -232,17 +232,6 @@ class Env(abc.ABC):
                 )
         return seen
 
-    def replay(self, episode: tuple[int, np.ndarray]) -> Record:
-        """Brings an unfinished episode back: its seed, and its actions `[T, A]`.
-
-        Returns its last record, again, if the environment is deterministic.
-        """
-        seed, actions = episode
-        record = self.reset(seed)
-        for action in actions:
-            record = self.step(action)
-        return record
-
     def _record(self, action, reward, first=False, last=False, terminal=False):
         return {
             **self._seen,

@@ -7,6 +7,7 @@ and scripts need no `if __name__ == "__main__"`.
 """
 
 import contextlib
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -28,6 +29,7 @@ from dreamer_tf.envs.foreign import calling
 from dreamer_tf.errors import UserError
 
 MakeFn = Callable[[], Env]
+Sums = dict[str, str]  # entry -> checksum of its values in an episode so far
 Call = tuple[int, str, Any]  # environment number, method, argument
 
 _START = "import sys, dreamer_tf.envs.vector as v; v.serve(int(sys.argv[1]))"
@@ -100,6 +102,7 @@ class Envs:
         self._seeds = [0] * self._count
         self._actions: list[list[np.ndarray]] = [[] for _ in make_fns]
         self._last: list[Record] = [{} for _ in make_fns]
+        self._sums: list[Sums] = [{} for _ in make_fns]  # of all their records
         self._given = False  # whether the caller chooses the seeds
         self._hosts: list[Host] = []
         groups = min(workers, self._count)
@@ -200,6 +203,7 @@ class Envs:
             "actions": [np.array(actions) for actions in self._actions],
             "last": [dict(record) for record in self._last],
             "diverged": self.diverged,
+            "sums": [dict(sums) for sums in self._sums],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -210,6 +214,8 @@ class Envs:
         self._actions = [list(actions) for actions in state["actions"]]
         self._last = list(state["last"])
         self.diverged = state.get("diverged", 0)  # which older checkpoints lack
+        # Older checkpoints lack them: only the last record can be compared.
+        self._sums = list(state.get("sums", [{} for _ in self._last]))
         unfinished = [i for i in range(self._count) if not self._over[i]]
         records = self._call([self._replay_call(i) for i in unfinished])
         self._compare(unfinished, records)
@@ -221,16 +227,23 @@ class Envs:
     def _replay_call(self, index: int) -> Call:
         return (index, "replay", (self._seeds[index], self._actions[index]))
 
-    def _compare(self, indices: Sequence[int], records: Sequence[Record]) -> None:
-        """Gives up the episodes that were brought back, but not to where they were."""
-        for i, record in zip(indices, records):
+    def _compare(
+        self, indices: Sequence[int], answers: Sequence[tuple[Record, Sums]]
+    ) -> None:
+        """Gives up the episodes that were brought back, but not as they were."""
+        for i, (record, sums) in zip(indices, answers):
             old = self._last[i]
-            other = [n for n in old if not np.array_equal(old[n], record[n])]
+            other = [
+                name
+                for name in old
+                if not np.array_equal(old[name], record[name])
+                or self._sums[i].get(name, sums[name]) != sums[name]
+            ]
             if other:
                 self._over[i] = True
                 self.say(
                     f"Environment {i} does not repeat itself: with the same seed and "
-                    f"actions, {', '.join(other)} differed after "
+                    f"actions, {', '.join(other)} differed within "
                     f"{len(self._actions[i])} decisions. It begins its next episode, "
                     "and this run will not equal an uninterrupted one."
                 )
@@ -244,6 +257,7 @@ class Envs:
             self.frames[i] = getattr(record, "frames", by_default)
             if why := getattr(record, "diverged", ""):
                 self._say_diverged(i, why)
+            self._sums[i] = summed({} if method == "reset" else self._sums[i], record)
             if method == "reset":
                 self._seeds[i], self._actions[i] = argument, []
             else:
@@ -547,8 +561,35 @@ def _make(make: MakeFn) -> Env:
 def _run(env: Env, method: str, argument: Any) -> Any:
     if method == "describe":
         return env.obs_space, env.action_space, env.repeat, dict(env.ignored)
+    if method == "replay":
+        return replay(env, *argument)
     with calling(type(env).__name__, method, env):
         result = getattr(env, method)(argument)
     if method != "render":
         check_record(result, env.obs_space)
+    return result
+
+
+def replay(env: Env, seed: int, actions: Sequence[np.ndarray]) -> tuple[Record, Sums]:
+    """Brings an unfinished episode back.
+
+    Returns:
+      Its last record, and the checksums of all its records: those from before, if the
+      environment repeats itself.
+    """
+    record = _run(env, "reset", seed)
+    sums = summed({}, record)
+    for action in actions:
+        record = _run(env, "step", action)
+        sums = summed(sums, record)
+    return record, sums
+
+
+def summed(sums: Sums, record: Record) -> Sums:
+    """The checksums of an episode with one more record."""
+    result = {}
+    for name, value in record.items():
+        chain = hashlib.blake2b(sums.get(name, "").encode(), digest_size=16)
+        chain.update(np.asarray(value).tobytes())
+        result[name] = chain.hexdigest()
     return result

@@ -72,7 +72,7 @@ def film_run(
     if length is not None:
         run = dataclasses.replace(run, length=length)
     saved = checkpoint.latest(path / logdir.CHECKPOINTS)
-    trained = checkpoint.read(saved, "loop")["progress"]["frames"]
+    trained = checkpoint.frames(saved)
     out = _writable(path / "videos" if out is None else out)
     agent = load_agent(saved)
     title = pictures.heading(run.version, run.task, trained)

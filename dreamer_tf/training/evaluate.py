@@ -15,6 +15,7 @@ import numpy as np
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.envs import check_record, episode_seed
 from dreamer_tf.errors import UserError, reason
+from dreamer_tf.files import append_lines
 from dreamer_tf.training import checkpoint, logdir
 from dreamer_tf.training.build import one_env
 from dreamer_tf.training.experience import BY_HAND, Episode, policy_inputs
@@ -153,7 +154,7 @@ def evaluate_run(
     if length is not None:
         run = dataclasses.replace(run, length=length)
     saved = checkpoint.latest(path / logdir.CHECKPOINTS)
-    frames = checkpoint.read(saved, "loop")["progress"]["frames"]
+    frames = checkpoint.frames(saved)
     agent = load_agent(saved)
     agent.frames = frames
     make_env = functools.partial(one_env, run)
@@ -173,8 +174,7 @@ def evaluate_run(
         protocol["length"] = length
     try:
         append_scores(path, rows)
-        with open(path / logdir.EVALUATIONS, "a") as file:
-            file.write(json.dumps(protocol) + "\n")
+        append_lines(path / logdir.EVALUATIONS, json.dumps(protocol) + "\n")
     except OSError as error:
         raise UserError(
             f"--logdir={path} cannot be written ({reason(error)}); the episodes that "

@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import functools
 import gc
+import operator
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.envs import gl
 from dreamer_tf.envs.limits import time_limit
-from dreamer_tf.errors import Interrupted, UserError, reason
+from dreamer_tf.errors import Interrupted, UserError, reason, system, why
 from dreamer_tf.replay import Episodes
 from dreamer_tf.training import checkpoint, logdir, signals
 from dreamer_tf.training.budget import check_replay, needs
@@ -37,7 +38,12 @@ from dreamer_tf.training.terminal import Terminal
 
 # Errors of the operating system that a person can fix: of the disk and the logdir.
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EFBIG}
+DISK |= {errno.EPERM, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN}
+DISK |= {errno.ENAMETOOLONG, errno.EREMOTEIO, errno.EBUSY}
 DISK |= {errno.EISDIR, errno.ENOTDIR, errno.EEXIST}  # the name is taken
+# What a checkpoint of another structure leads to.
+FOREIGN: tuple[type[Exception], ...] = (KeyError, TypeError, ValueError, IndexError)
+FOREIGN += (AttributeError, ArithmeticError, RecursionError, FileNotFoundError)
 
 
 def train(
@@ -71,7 +77,7 @@ def train(
     try:
         with contextlib.ExitStack() as stack:
             stack.callback(terminal.close)
-            stack.enter_context(logdir.locked(Path(run.logdir)))
+            place = stack.enter_context(logdir.locked(Path(run.logdir), terminal.say))
             run, config = logdir.check(run, config, terminal.say)
             components = (make or build)(run, config)
             if run.obs != "proprio" and os.environ.get("MUJOCO_GL"):
@@ -87,17 +93,19 @@ def train(
                 components.agent.place,
             )
             trainer = Trainer(run, components, terminal, clock, begin)
+            trainer.place = place
             stack.callback(trainer.logs.close)
             came = stack.enter_context(signals.noted())
             trainer.stop = lambda: came() or terminal.stop()
             trainer.train()
             return trainer.progress
     except OSError as error:
-        if error.errno not in DISK:
-            raise
         raise UserError(
-            f"--logdir={run.logdir} cannot be written ({error.strerror}); what was "
+            f"--logdir={run.logdir} cannot be written ({why(error)}); what was "
             "saved before is intact, and the same command continues from it."
+            if error.errno in DISK
+            else f"{system(error)} What was saved in --logdir={run.logdir} before is "
+            "intact, and the same command continues from it."
         ) from error
 
 
@@ -136,6 +144,7 @@ class Trainer:
         # Whether a signal cut `_report` short after the last decision.
         self.owed = False
         self.stop: Callable[[], int] = lambda: 0  # number of a signal
+        self.place: logdir.Place | None = None  # of the logdir, wherever it is moved
         components.envs.say = terminal.say
         path = Path(run.logdir)
         self.checkpoints = checkpoint.Checkpoints(
@@ -190,6 +199,8 @@ class Trainer:
                     {"train/return": event.score, "train/length": event.length}
                 )
             else:
+                if self.place and self.place.lost():
+                    self._end_where_it_is(self.place, event)
                 done = self.progress.frames >= self.run.steps
                 self._report(done)
                 stop = self.stop()
@@ -376,6 +387,26 @@ class Trainer:
         self.checkpoints.save(self.progress.frames, state, agent.save, replay.pieces())
         replay.mark_saved()
 
+    def _end_where_it_is(self, place: logdir.Place, decision: Decision) -> None:
+        """Ends a run whose directory is not at its path any more.
+
+        Raises:
+          UserError: always; before, everything is saved where the directory is now.
+        """
+        now, frames = place.now(), self.progress.frames
+        if now is None:
+            raise UserError(
+                f"--logdir={place.path} was removed or replaced during the run, which "
+                f"ends at {frames:,} frames: what it had not saved elsewhere is lost."
+            )
+        self.checkpoints.directory = now / logdir.CHECKPOINTS
+        self.save(decision)
+        raise UserError(
+            f"--logdir={place.path} was moved to {now} during the run, which ends: "
+            f"everything is saved there, at {frames:,} frames. To go on, give the same "
+            f"command with --logdir={now}, or move it back."
+        )
+
     def _restore(self, path: Path, damaged: set[str]) -> dict[str, Any]:
         """Restores a checkpoint; returns the position of the logs.
 
@@ -384,7 +415,7 @@ class Trainer:
         """
         try:
             return self._load(path, damaged)
-        except (KeyError, TypeError, FileNotFoundError) as error:
+        except FOREIGN as error:
             raise UserError(
                 f"The checkpoint {path} is not of this version of dreamer_tf "
                 f"({reason(error)}): continue with the version that wrote it, or use "
@@ -393,6 +424,7 @@ class Trainer:
 
     def _load(self, path: Path, damaged: set[str]) -> dict[str, Any]:
         components, loop = self.components, checkpoint.read(path, "loop")
+        _check_counts(loop)
         components.agent.load_state_dict(checkpoint.read_arrays(path / "agent.npz"))
         components.schedule.load_state_dict(checkpoint.read(path, "schedule"))
         components.replay.load_state_dict(
@@ -418,3 +450,17 @@ class Trainer:
                 "new episodes, and this run will not equal an uninterrupted one."
             )
         return loop["logs"]
+
+
+def _check_counts(loop: dict[str, Any]) -> None:
+    """Raises TypeError if a number of the saved state is none."""
+    numbers = dict(loop["progress"])
+    numbers |= {k: loop[k] for k in ("updates", "logged", "filmed", "evaluated")}
+    numbers |= {f"logs/{name}": was["bytes"] for name, was in loop["logs"].items()}
+    for name, value in numbers.items():
+        try:
+            if operator.index(value) >= 0:
+                continue
+        except TypeError:
+            pass
+        raise TypeError(f"'{name}' is {value!r}")

@@ -172,10 +172,38 @@ def test_an_environment_that_does_not_repeat_itself(tmp_path):
     said = io.StringIO()
     progress = train_run(run, config, [], make, Terminal(40, said))
     assert "Environment 1 does not repeat itself: with the same seed" in said.getvalue()
-    assert "vector, reward differed after" in said.getvalue()
+    assert "vector, reward differed within" in said.getvalue()
     assert progress.frames == 40
     # What was played of the two interrupted episodes belongs to no finished one.
     assert frames % 10 and progress.finished_frames == frames // 10 * 10 + 20
+
+
+def test_noise_in_an_earlier_reward_only(tmp_path):
+    """Every record of an unfinished episode is compared, not only the last."""
+
+    class Moody(fakes.FakeEnv):
+        def _frame(self, action):
+            reward, *over = super()._frame(action)
+            noise = np.random.default_rng().uniform() if self.frame == 1 else 0.0
+            return (reward + noise, *over)
+
+    def make(run, config):
+        components = fakes.make_components(run, config)
+        moods = Envs([Moody] * run.envs, 0, (run.seed, TRAINING))
+        return dataclasses.replace(components, envs=moods)
+
+    run = settings(tmp_path, save_every=0.0, eval_every=0, steps=15)
+    train_run(
+        dataclasses.replace(run, steps=6),
+        fakes.Config(),
+        [],
+        make,
+        Terminal(6, io.StringIO()),
+    )
+    said = io.StringIO()
+    train_run(run, fakes.Config(), [], make, Terminal(15, said))
+    assert "does not repeat itself" in said.getvalue()
+    assert "actions, reward differed within 3 decisions" in said.getvalue()
 
 
 def test_a_damaged_piece_of_the_replay_is_dropped(tmp_path):
