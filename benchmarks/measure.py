@@ -24,8 +24,8 @@ from dreamer_tf.errors import UserError
 
 POLICY_BATCHES = (1, 16)
 ROWS, EPISODE = 8000, 500  # rows in the replay and in each of its episodes
-# Side of the matrices whose product gives the machine's limit: smaller ones leave a part
-# of a GPU idle, and so would make an update look closer to the limit than it is.
+# Side of the matrices whose product gives the machine's limit: smaller ones leave a
+# part of a GPU idle, and would make an update look closer to the limit than it is.
 MATMUL = {"cpu": 2048, "gpu": 8192}
 
 # Values of jax_default_matmul_precision with which float32 is multiplied as it is.
