@@ -38,13 +38,12 @@ env-gpu-jax: .venv-jax/.complete-gpu
 	  -r requirements-jax.txt -r requirements-dev.txt
 	touch $@
 
-# The next JAX, on a newer Python: the first of these that starts.
-NEXT_PYTHON ?= $(shell for python in python3.12 python3.13; do \
-  $$python -c "" 2> /dev/null && echo $$python && break; done)
+# The next JAX, on a newer Python.
+NEXT_PYTHON ?= $(shell python3.12 -c "" 2> /dev/null && echo python3.12)
 
 .venv-jax-next/.complete: requirements-jax-next.txt requirements-dev.txt
-	@test -n "$(NEXT_PYTHON)" || { echo "test-jax-next needs python3.12 or" \
-	  "python3.13 on PATH, or NEXT_PYTHON=/path/to/one of them." >&2; exit 1; }
+	@test -n "$(NEXT_PYTHON)" || { echo "test-jax-next needs python3.12 on" \
+	  "PATH, or NEXT_PYTHON=/path/to/it." >&2; exit 1; }
 	$(NEXT_PYTHON) -m venv .venv-jax-next
 	.venv-jax-next/bin/python -m pip install --quiet --disable-pip-version-check \
 	  -r requirements-jax-next.txt -r requirements-dev.txt

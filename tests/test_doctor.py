@@ -65,7 +65,7 @@ def test_installed_survives_a_broken_installation(tmp_path, monkeypatch):
         ((3, 11, 7), True, PROBLEM),
         ((3, 10, 2), False, PROBLEM),
         ((3, 12, 0), False, OK),
-        ((3, 13, 1), False, OK),
+        ((3, 13, 1), False, WARNING),
         ((3, 14, 0), False, WARNING),
     ],
 )

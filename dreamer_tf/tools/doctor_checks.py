@@ -70,15 +70,15 @@ def check_python(
 ) -> Finding:
     """Python itself; `bare` means that this project was never installed in it."""
     name, found = "Python", f"{'.'.join(map(str, version[:3]))}, {executable}"
-    upgrade = f"install Python 3.11, 3.12 or 3.13, then: {MAKE[kind]}"
+    upgrade = f"install Python 3.11 or 3.12, then: {MAKE[kind]}"
     if tuple(version[:2]) < (3, 11):
-        return Finding(PROBLEM, name, f"{found}; 3.11 to 3.13 is needed", upgrade)
+        return Finding(PROBLEM, name, f"{found}; 3.11 or 3.12 is needed", upgrade)
     if bare:
         found += "; what this project needs is not installed here"
         advice = f"{MAKE[kind]}   (or, in an environment of your own: {install})"
         return Finding(PROBLEM, name, found, advice)
-    if tuple(version[:2]) > (3, 13):
-        return Finding(WARNING, name, f"{found}; 3.11 to 3.13 are tested", upgrade)
+    if tuple(version[:2]) > (3, 12):
+        return Finding(WARNING, name, f"{found}; 3.11 and 3.12 are tested", upgrade)
     return Finding(OK, name, found)
 
 
