@@ -19,6 +19,7 @@ TRACE = pathlib.Path(__file__).parent / "golden" / "v3" / "replay_trace.json"
 WALKER = {"height": (), "orientations": (14,), "velocity": (9,)}
 BOX = spaces.Box(-1, 1, (2,), np.float32)
 TINY = {
+    "precision": "float32",  # on a GPU too
     "dyn.deter": 16,
     "dyn.hidden": 8,
     "dyn.stoch": 4,

@@ -164,7 +164,7 @@ _V3_TOY = {
 
 # Per (version, benchmark), (version, protocol), (version, benchmark, protocol).
 _AGENT: dict[tuple, dict[str, Any]] = {
-    # Convolutions are faster without XLA on CPUs.
+    # Convolutions are faster without XLA on CPUs; on a GPU `jit` is always on.
     ("v1", "dmc_vision"): {"jit": False},
     ("v1", "toy_vision"): {"jit": False},
     # Small enough for two CPU cores; not settings of any paper. The actor's learning

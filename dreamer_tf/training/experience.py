@@ -78,8 +78,9 @@ def experience(
     At every time step the policy gets the records of all environments. They are
     stored with its latents, one after the other, and each is followed by the updates
     that are due (the order of the official DreamerV3 code). While the device computes
-    an update, further records are stored and the next batch is drawn; then the latents
-    of that update are written back, all of them before the `Decision` is yielded.
+    an update, further records are stored, the next batch is drawn and its update is
+    sent, so that the device need not wait; then the latents of the earlier update are
+    written back, all of them before the `Decision` is yielded.
 
     Args:
       components: what acts, stores and learns.
@@ -137,9 +138,10 @@ def experience(
                 )
             for _ in range(schedule.updates(progress)):
                 batch = replay.sample()
+                following = batch["id"], agent.begin(batch)
                 if begun:
                     yield _finish(begun, replay, progress)
-                begun = batch["id"], agent.begin(batch)
+                begun = following
         if begun:
             yield _finish(begun, replay, progress)
             begun = None

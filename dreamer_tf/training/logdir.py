@@ -382,7 +382,13 @@ def _threads() -> str:
 
 
 def commit() -> str | None:
-    """The commit of the running source, with "-dirty" if changed; None without git."""
+    """The commit of the running source, with "-dirty" if changed; None without git.
+
+    Where the source was copied without its history, DREAMER_TF_COMMIT may say it; it
+    counts before git, which could describe another project around the copy.
+    """
+    if said := os.environ.get("DREAMER_TF_COMMIT", "").strip():
+        return said
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         run = subprocess.run(

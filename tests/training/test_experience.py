@@ -27,8 +27,9 @@ def test_order_of_acting_storing_learning():
         *[("policy", "random"), ("add", 0), ("add", 1)],  # first records: no decision
         # The first record of a decision ends the prefill: 3 records, 1 update due.
         *[("policy", "random"), ("add", 0), ("sample",), ("update", 1)],
-        # The device works at it while one more record comes in and a batch is drawn.
-        *[("add", 1), ("sample",), ("feedback", "deter"), ("update", 2)],
+        # The device works at it while one more record comes in, a batch is drawn and
+        # the next update is sent; the batch was drawn before the feedback all the same.
+        *[("add", 1), ("sample",), ("update", 2), ("feedback", "deter")],
         *[("feedback", "deter"), ("policy", "train"), ("add", 0), ("add", 1)],
         *[("sample",), ("update", 3), ("feedback", "deter")],
     ]

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -533,6 +534,25 @@ def test_a_logdir_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--logdir=.* cannot be written: "):
         train(settings(tmp_path / "file" / "run"))
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("0123abcd", "0123abcd"),
+        (" 0123abcd-dirty\n", "0123abcd-dirty"),
+        ("", "of git"),
+        (" ", "of git"),
+    ],
+)
+def test_a_source_without_git_says_its_commit(said, found, monkeypatch, tmp_path):
+    answer = subprocess.CompletedProcess([], 0, "of git\n", "")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
+    monkeypatch.setenv("DREAMER_TF_COMMIT", said)
+    assert logdir.commit() == found
+    train(settings(tmp_path, steps=2))
+    start = json.loads((tmp_path / logdir.CONFIG).read_text())["starts"][0]
+    assert start["commit"] == found
 
 
 @pytest.mark.slow
