@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from dreamer_tf import programs
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.envs import gl
 from dreamer_tf.envs.limits import time_limit
@@ -184,13 +185,16 @@ class Trainer:
         if self.progress.frames >= self.run.steps:
             self.terminal.say(f"Nothing to do: --steps={self.run.steps} is reached.")
             return
-        saved, score = self.clock(), None
+        saved, score, compiled = self.clock(), None, False
         for event in experience(
             self.components, self.progress, self.run.repeat, self.run.seed, self.since
         ):
             if isinstance(event, Update):
                 self.updates += 1
                 self.means.add(event.metrics)
+                if not compiled:  # a run that is killed later finds its programs again
+                    compiled = True
+                    programs.adopt()
             elif isinstance(event, Episode):
                 score = event.score
                 self.logs.score(event)

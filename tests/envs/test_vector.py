@@ -7,11 +7,19 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dreamer_tf.envs import Envs, Remote, episode_seed, make_env, make_envs
+from dreamer_tf.envs import (
+    Envs,
+    Remote,
+    episode_seed,
+    make_env,
+    make_envs,
+    workers,
+)
 from dreamer_tf.envs.base import Env, action_box, box
 from dreamer_tf.errors import UserError
 
@@ -522,3 +530,69 @@ def test_closing_fails_after_another_error():
     envs.step(actions(2))
     with pytest.raises(UserError, match="the floor is wet"):
         envs.step(actions(2))
+
+
+class Large(Probe):
+    """Its records are larger than what a socket holds."""
+
+    def __init__(self):
+        super().__init__(length=0)
+        self.obs_space["large"] = box((1_000_000,))
+
+    def _observe(self):
+        return super()._observe() | {"large": np.zeros(1_000_000, np.float32)}
+
+
+@pytest.mark.parametrize("part", ["answer", "read its command"])
+def test_a_process_that_stops_in_the_middle_of_a_message_counts_as_hanging(part):
+    worker = workers.Worker({0: Large})
+    try:
+        worker.send([(0, "describe", None)])
+        worker.receive()
+        worker._timeout = 0.5
+        workers._limit(worker._pipe, 0.5)
+        if part == "answer":
+            worker.send([(0, "reset", 1)])
+            assert worker._pipe.poll(60)  # its answer has begun, and cannot end
+        os.kill(worker._process.pid, signal.SIGSTOP)
+        with pytest.raises(workers.WorkerDied, match=f"did not {part} for 0.5 seconds"):
+            if part == "answer":
+                worker.receive()
+            else:
+                worker.send([(0, "step", np.zeros(10**7, np.float32))])
+        worker._timeout = 0
+        worker.restart()
+        worker.send([(0, "describe", None)])
+        assert worker.receive()[0][2] == 1
+    finally:
+        worker.close()
+
+
+def held():
+    """What this process holds of the machine: files, threads, processes, memory."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return {
+        "files": len(os.listdir("/proc/self/fd")),
+        "threads": len(os.listdir("/proc/self/task")),
+        "processes": len(children),
+        "shared": len(os.listdir("/dev/shm")),
+        "MB": pages * os.sysconf("SC_PAGE_SIZE") / 1e6,
+    }
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("deaths", [2, pytest.param(100, marks=pytest.mark.slow)])
+def test_deaths_of_processes_leave_nothing_behind(deaths):
+    with Envs([lambda: Probe(10**6)], 1, seed=3) as envs:
+        envs.say = lambda _: None
+        envs.reset()
+        before = {}
+        for number in range(deaths + 1):
+            os.kill(envs._hosts[0]._process.pid, signal.SIGKILL)
+            envs.step(actions(1))
+            before = before or held()  # after the first, which imports what it needs
+            assert envs.restarts == number + 1
+        after = held()
+    assert after.pop("MB") < before.pop("MB") + 5
+    assert after == before
