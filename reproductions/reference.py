@@ -7,7 +7,6 @@ belong to the papers' settings.
 """
 
 import dataclasses
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,10 @@ from reproductions.scores import CELL, OUTSIDE
 
 AUTHORS = Path(__file__).parent.parent / "results" / "reference"
 AUTHORS_NAME = "authors' code, same settings"
+FLAG = (
+    "Runs to compare with: a results folder, run directories, or logs of other code; "
+    "default: the authors' code at the settings of lite."
+)
 TIDY = [*CELL, "seed", "frames", "score", "kind"]  # columns of results/reference
 
 MIN_SEEDS = 3  # on either side; with fewer the spread over seeds is hardly known
@@ -71,6 +74,27 @@ def read(path: str | Path, benchmark: str = "", method: str = "") -> Reference:
     else:
         points = outside.read_outside(path, benchmark, method)
     return Reference(name, points)
+
+
+def chosen(
+    path: str, runs: pd.DataFrame, benchmark: str = "", method: str = ""
+) -> Reference:
+    """The reference that a flag names: `read`, or the authors' code for "".
+
+    Logs of other code belong to the benchmark of the runs if these have only one.
+
+    Raises:
+      UserError: as in `read`, or nothing in it belongs beside the runs.
+    """
+    if not path:
+        return authors()
+    names = runs.benchmark.unique()
+    found = read(path, benchmark or (names[0] if len(names) == 1 else ""), method)
+    if not set(zip(runs.benchmark, runs.task)) & set(
+        zip(found.points.benchmark, found.points.task)
+    ):
+        raise UserError(f"--reference={path} has no run on a task of these runs.")
+    return found
 
 
 def _tidy(path: Path) -> list[pd.DataFrame]:
@@ -206,21 +230,21 @@ def width(reference: float) -> float:
 def rule(name: str) -> str:
     """The sentences under a comparison that say how it was made."""
     return (
-        f"Reference: {name}; both sides are scored at the same budget by the same rule. "
-        "Difference: ours - reference, with Welch's 95% interval over seeds. Verdict: "
-        "above or below if the interval excludes 0; agrees if it contains 0 and is at "
-        f"most ±{WIDTH_POINTS:g} points or ±{WIDTH_SHARE:.0%} of the reference's mean "
-        "wide, whichever is more; undecided if it is wider; too few seeds below "
-        f"{MIN_SEEDS} on either side. Of identical code one verdict in twenty is above "
+        f"Reference: {name}; both sides are scored at the same budget by the same "
+        "rule. Difference: ours - reference, with Welch's 95% interval over seeds. "
+        "Verdict: above or below if the interval excludes 0; agrees if it contains 0 "
+        f"and is at most ±{WIDTH_POINTS:g} points or ±{WIDTH_SHARE:.0%} of the "
+        "reference's mean wide, whichever is more; undecided if it is wider; too "
+        f"few seeds below {MIN_SEEDS} on either side. Of identical code one verdict in twenty is above "
         "or below. Detects: the true difference in points that these numbers of seeds, "
         f"with this spread, would show as above or below with a probability of "
         f"{POWER:.0%}; a smaller one may be there unseen."
     )
 
 
-def describe(rows: Iterable[dict]) -> str:
-    """How often each verdict, as `2 agrees, 1 undecided`; "" for no rows."""
-    counts = pd.Series([row["verdict"] for row in rows], dtype=object).value_counts()
+def describe(verdicts: pd.Series) -> str:
+    """How often each verdict, as `2 agrees, 1 undecided`; "" for none."""
+    counts = verdicts.value_counts()
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
 
 
