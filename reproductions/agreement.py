@@ -63,16 +63,13 @@ def windows(
 def panels(
     rows: pd.DataFrame, ours: pd.DataFrame, theirs: pd.DataFrame
 ) -> list[plots.Panel]:
-    """The curves of each row, in about twelve bins of whole thousands of frames."""
+    """The learning curves of each row, in ten bins of its budget."""
     found = []
     for row in rows.itertuples():
         cell = [getattr(row, name) for name in CELL]
-        width = max(1, round(row.budget / 12_000)) * 1000
-        width = width if row.budget >= 12_000 else max(1, row.budget // 12)
+        width = {row.version: max(1, row.budget // 10)}
         curves = [
-            tables.curve_table(
-                points[points.frames <= row.budget], {row.version: width}
-            )
+            tables.curve_table(points[points.frames <= row.budget], width)
             for points in _cell(cell, ours, theirs)
         ]
         title = f"{tasks.name_of(row.version)}, {row.task.replace('_', ' ')}"

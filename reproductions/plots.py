@@ -222,8 +222,8 @@ def agreement_figure(panels: Sequence[Panel], name: str) -> Figure:
                 axis.fill_between(curve.frames, low, high, color=shade, alpha=0.2, lw=0)
                 axis.plot(curve.frames, curve["mean"], color=shade, ls=dash, lw=1.6)
             axis.set_title(
-                f"{panel.title}\n{panel.seeds} of ours, {panel.reference_seeds} seeds"
-                " of the reference",
+                f"{panel.title}\nseeds: {panel.seeds} ours, "
+                f"{panel.reference_seeds} reference",
                 loc="left",
             )
             axis.set_xlim(left=0)

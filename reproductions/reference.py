@@ -234,11 +234,11 @@ def rule(name: str) -> str:
         "rule. Difference: ours - reference, with Welch's 95% interval over seeds. "
         "Verdict: above or below if the interval excludes 0; agrees if it contains 0 "
         f"and is at most ±{WIDTH_POINTS:g} points or ±{WIDTH_SHARE:.0%} of the "
-        "reference's mean wide, whichever is more; undecided if it is wider; too "
-        f"few seeds below {MIN_SEEDS} on either side. Of identical code one verdict in twenty is above "
-        "or below. Detects: the true difference in points that these numbers of seeds, "
-        f"with this spread, would show as above or below with a probability of "
-        f"{POWER:.0%}; a smaller one may be there unseen."
+        "reference's mean wide, whichever is more; undecided if it is wider; too few "
+        f"seeds below {MIN_SEEDS} on either side. Where nothing differs, one verdict "
+        "in twenty is above or below by chance. Detects: the true difference in points "
+        f"that these seeds, with this spread, would show as above or below in "
+        f"{POWER:.0%} of cases; a smaller one may be there unseen."
     )
 
 

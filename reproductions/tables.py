@@ -305,6 +305,8 @@ def curve_table(points: pd.DataFrame, widths: Mapping[str, int]) -> pd.DataFrame
 
     Columns: version, task, frames (right edge), mean, std (population), n.
     """
+    if points.empty:
+        return pd.DataFrame(columns=["version", "task", "frames", "mean", "std", "n"])
     points = scores.reported_points(points)
     width = points.version.map(widths)
     edges = (np.ceil(points.frames / width) * width).astype(int)
