@@ -244,7 +244,8 @@ def _section(
     same = same[same.frames < group.points.frames.max() + same.version.map(widths)]
     # Published curves belong to other settings: a reference takes their place.
     taken = set(zip(same.version, same.task))
-    band = band[[p not in taken for p in zip(band.version, band.task)]]
+    other = [place not in taken for place in zip(band.version, band.task)]
+    band = band[np.array(other, dtype=bool)]
     drawn = plots.Curves(curves, band, same, group.reference.name)
     figure = plots.grid_figure(group.tasks, drawn, group.versions, group.title)
     plots.save_png(figure, out / "plots" / f"{group.key}_curves.png")
