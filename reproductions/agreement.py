@@ -35,7 +35,12 @@ def define_flags() -> None:
     flags.DEFINE_string("reference", "", reference.FLAG)
     flags.DEFINE_string("outside_benchmark", "", "Benchmark of a reference's logs.")
     flags.DEFINE_string("outside_method", "", "Method name of a reference's logs.")
-    flags.DEFINE_string("out", "results/agreement", "Folder for tables and figure.")
+    flags.DEFINE_string(
+        "out",
+        "",
+        "Folder for tables and figure; default: results/agreement, or, if other runs or "
+        "another reference are named, agreement.",
+    )
 
 
 def windows(
@@ -137,7 +142,9 @@ def agreement(options: Any) -> str:
     means = windows(rows, ours, theirs)
     texts = report.readable_agreement(rows), readable_windows(means)
     note = reference.rule(chosen.name)
-    out = Path(options.out)
+    named = options.runs or options.logdirs or options.reference
+    # What is committed is not overwritten by a comparison of something else.
+    out = Path(options.out or ("agreement" if named else "results/agreement"))
     titles = f"Beside {chosen.name}", "Mean returns, ours / reference"
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -331,6 +331,16 @@ def test_agreement_of_the_committed_runs(tmp_path):
     assert "403 ± 37" in text and "Welch's 95% interval" in text
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_where_agreement_is_written(own, tmp_path, monkeypatch):
+    """A comparison of other runs leaves the committed table alone."""
+    monkeypatch.chdir(tmp_path)
+    own_results(tmp_path / "results/runs", 300)
+    call("", "results/runs" if own else "")
+    written = sorted(p.parent for p in Path().glob("**/curves.png"))
+    assert written == [Path("agreement" if own else "results/agreement")]
+
+
 def test_agreement_needs_something_to_compare(tmp_path):
     own_results(tmp_path / "runs", 300)
     (tmp_path / "runs/lite").rename(tmp_path / "runs/arxiv_v2")
