@@ -38,8 +38,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "out",
         "",
-        "Folder for tables and figure; default: results/agreement, or, if other runs or "
-        "another reference are named, agreement.",
+        "Folder for tables and figure; default: results/agreement, or agreement if "
+        "other runs or another reference are named.",
     )
 
 
