@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 JOBS ?= 2
 
 .PHONY: env env-jax env-cluster env-gpu env-gpu-jax reproduce bench lint
-.PHONY: test test-all test-jax test-all-jax test-cluster test-faults
+.PHONY: test test-all test-jax test-jax-next test-all-jax test-cluster test-faults
 
 env: .venv/.complete
 env-jax: .venv-jax/.complete
@@ -38,6 +38,17 @@ env-gpu-jax: .venv-jax/.complete-gpu
 	  -r requirements-jax.txt -r requirements-dev.txt
 	touch $@
 
+# The next JAX, on a newer Python.
+NEXT_PYTHON ?= $(shell python3.12 -c "" 2> /dev/null && echo python3.12)
+
+.venv-jax-next/.complete: requirements-jax-next.txt requirements-dev.txt
+	@test -n "$(NEXT_PYTHON)" || { echo "test-jax-next needs python3.12 on" \
+	  "PATH, or NEXT_PYTHON=/path/to/it." >&2; exit 1; }
+	$(NEXT_PYTHON) -m venv .venv-jax-next
+	.venv-jax-next/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r requirements-jax-next.txt -r requirements-dev.txt
+	touch $@
+
 # Trains all versions for a few minutes and compares with the published scores.
 reproduce: env
 	.venv/bin/python -m reproductions.reproduce
@@ -69,6 +80,11 @@ test-faults: env
 test-jax: env-jax
 	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest -q -n $(JOBS) \
 	  -m "not slow" tests/test_parity.py tests/test_v3.py tests/test_devices.py
+
+test-jax-next: .venv-jax-next/.complete
+	KERAS_BACKEND=jax .venv-jax-next/bin/python -m pytest -q -n $(JOBS) \
+	  -m "not slow" tests/test_parity.py tests/test_v1.py tests/test_v2.py \
+	  tests/test_v3.py tests/test_devices.py
 
 test-all-jax: env-jax
 	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest -q -n $(JOBS) \

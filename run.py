@@ -12,8 +12,8 @@ shows its settings, `--helpfull` those of the algorithm too.
 """
 
 import os
+import signal
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,12 @@ from typing import Any, ClassVar, Literal
 
 from absl import app, flags, logging
 
-from dreamer_tf import programs
+from dreamer_tf import output, programs
 from dreamer_tf.configs import fields, presets
-from dreamer_tf.configs.ranges import Count, CountOrZero
+from dreamer_tf.configs.ranges import Count, CountOrZero, Folder
 from dreamer_tf.configs.run import RunConfig
-from dreamer_tf.errors import Interrupted, UserError
-from dreamer_tf.training import logdir
+from dreamer_tf.errors import Interrupted, UserError, system
+from dreamer_tf.training import logdir, signals
 
 # dm_control logs which graphics libraries it tries.
 logging.set_verbosity(logging.WARNING)
@@ -72,7 +72,7 @@ class OfARun:
 
     SENTENCE: ClassVar[str] = "flag --{name}={value}: it must be {range}."
 
-    logdir: str = ""  # directory of the run
+    logdir: Folder = ""  # directory of the run
 
     def path(self) -> Path:
         """The directory; raises UserError if it holds no run."""
@@ -88,18 +88,22 @@ class Evaluate(OfARun):
     episodes: Count = 10  # how many
     seed: CountOrZero = 0  # chooses the episodes
     mode: Literal["eval", "train", "random"] = "eval"  # how the policy acts
+    # longest episode in frames (default: as the run; episodes without an end are cut
+    # after 100,000 decisions)
+    length: Count | None = None
 
     def run(self) -> None:
         path = self.path()
         from dreamer_tf.training.evaluate import evaluate_run
 
-        episodes = evaluate_run(path, self.episodes, self.mode, self.seed)
-        print(f"{'episode':>8}{'score':>10}{'decisions':>11}")
+        how = self.episodes, self.mode, self.seed, self.length
+        episodes = evaluate_run(path, *how)
+        output.say(f"{'episode':>8}{'score':>10}{'decisions':>11}")
         for row in episodes:
-            print(f"{row.episode:>8}{row.score:>10.1f}{row.length:>11}")
+            output.say(f"{row.episode:>8}{row.score:>10.1f}{row.length:>11}")
         scores = [row.score for row in episodes]
         mean, std = statistics.fmean(scores), statistics.pstdev(scores)
-        print(
+        output.say(
             f"mean {mean:.1f}  std {std:.1f}  ({len(scores)} episodes, mode "
             f"{self.mode}, after {episodes[0].frames:,} frames)"
         )
@@ -109,13 +113,16 @@ class Evaluate(OfARun):
 class Video(OfARun):
     """Films the newest checkpoint of a run: open-loop prediction, and the policy."""
 
-    out: str = ""  # directory; LOGDIR/videos if empty
+    out: Folder = ""  # directory; LOGDIR/videos if empty
     episodes: Count = 1  # how many to play
     context: Count = 5  # decisions that the model sees
     horizon: Count = 45  # decisions that it then predicts
     # decisions per second (default: 10 predicted, 30 of the policy)
     fps: Count | None = None
     seed: CountOrZero = 0  # chooses the episodes
+    # longest episode in frames (default: as the run; episodes without an end are cut
+    # after 10,000 decisions)
+    length: Count | None = None
 
     def run(self) -> None:
         path = self.path()
@@ -123,15 +130,15 @@ class Video(OfARun):
 
         out = Path(self.out) if self.out else None
         numbers = (self.episodes, self.context, self.horizon, self.fps, self.seed)
-        for file in video.film_run(path, out, *numbers):
-            print(file)
+        for file in video.film_run(path, out, *numbers, length=self.length):
+            output.say(str(file))
 
 
 @dataclass(frozen=True)
 class Export(OfARun):
     """Writes the policy of the newest checkpoint as a SavedModel of TensorFlow."""
 
-    out: str = ""  # directory; LOGDIR/export if empty
+    out: Folder = ""  # directory; LOGDIR/export if empty
     mode: Literal["eval", "train"] = "eval"  # how the policy acts
 
     def run(self) -> None:
@@ -140,14 +147,14 @@ class Export(OfARun):
 
         out = Path(self.out) if self.out else None
         for file in export.export_run(path, out, self.mode):
-            print(file)
+            output.say(str(file))
 
 
 @dataclass(frozen=True)
 class Doctor:
     """Says what is wrong with this installation, and what to do about it."""
 
-    logdir: str = "logs"  # directory of the runs, whose disk is checked
+    logdir: Folder = "logs"  # directory of the runs, whose disk is checked
 
     def run(self) -> int:
         from dreamer_tf.tools import doctor
@@ -165,10 +172,19 @@ COMMANDS: dict[str, type[Any]] = {
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs a command line (without the program's name); returns the exit code."""
+    """Runs a command line (without the program's name); returns the exit code.
+
+    It is 0; 1 if `doctor` found a problem; 2 for what the user can correct; 128 + the
+    number of the signal that ended it, which is SIGPIPE if nobody reads the output.
+    """
+    with output.protected(), signals.raised():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str]) -> int:
     try:
         if not argv or argv[0] in ("-h", "--help", "--helpfull"):
-            print(__doc__)
+            output.say(__doc__)
             return 0
         name, *rest = argv
         names = ("train", *COMMANDS)
@@ -185,18 +201,25 @@ def main(argv: Sequence[str]) -> int:
         parsed = _parse(rest, {RUN: COMMANDS[name]()})
         return (parsed[0].run() or 0) if parsed else 0
     except (UserError, flags.Error) as error:
-        print(f"run.py: {error}", file=sys.stderr)
+        output.warn(f"run.py: {error}")
         return 2
     except ModuleNotFoundError as error:
         doctor = "python run.py doctor says what is missing"
-        print(f"run.py: {error}: {doctor}.", file=sys.stderr)
+        output.warn(f"run.py: {error}: {doctor}.")
+        return 2
+    except OSError as error:
+        output.warn(f"run.py: {system(error)}")
         return 2
     except Interrupted as stop:
-        print(f"run.py: {stop}", file=sys.stderr)
+        if stop.number != signal.SIGPIPE:
+            output.warn(f"run.py: {stop}")
         return 128 + stop.number
-    except KeyboardInterrupt:
-        print("run.py: interrupted; the same command continues.", file=sys.stderr)
-        return 130
+    except output.Closed:
+        return output.CLOSED
+    except KeyboardInterrupt as stop:
+        again = "continues" if argv[:1] == ["train"] else "begins again"
+        output.warn(f"run.py: interrupted; the same command {again}.")
+        return 128 + signals.number(stop)
 
 
 def _parse(
@@ -214,13 +237,14 @@ def _parse(
     for heading, config in settings.items():
         fields.define_flags(config, values, heading, argv)
     try:
-        positional = values(["run.py", *argv], known_only=known_only)[1:]
+        words = ["run.py", *argv]
+        positional = fields.parse(values, words, known_only=known_only)[1:]
     except ValueError as error:  # such as --nohelp=yes
         raise UserError(f"{error}.") from error
     if not known_only:
         if values["helpfull"].value or values["help"].value:
             full = values["helpfull"].value
-            print(values.get_help() if full else values.module_help(RUN))
+            output.say(values.get_help() if full else values.module_help(RUN))
             return []
         if positional:
             raise UserError(f"'{positional[0]}' is not a flag: write --name=value.")

@@ -24,7 +24,12 @@ from dreamer_tf.errors import UserError
 
 POLICY_BATCHES = (1, 16)
 ROWS, EPISODE = 8000, 500  # rows in the replay and in each of its episodes
-MATMUL = 2048  # side of the matrices whose product gives the machine's limit
+# Side of the matrices whose product gives the machine's limit: smaller ones leave a
+# part of a GPU idle, and would make an update look closer to the limit than it is.
+MATMUL = {"cpu": 2048, "gpu": 8192}
+
+# Values of jax_default_matmul_precision with which float32 is multiplied as it is.
+EXACT = ("highest", "float32")
 
 
 def measure(
@@ -264,7 +269,9 @@ def matmul_rate(dtype: str, chain: int = 4) -> float:
     """Operations per second of large matrix products, in this process's settings."""
     from keras import ops
 
-    side = MATMUL
+    from dreamer_tf.engine import devices
+
+    side = MATMUL[devices.platform()]
     random = np.random.default_rng(0).normal(size=(side, side)) / side**0.5
     matrix = ops.cast(ops.convert_to_tensor(random.astype(np.float32)), dtype)
 
@@ -279,26 +286,37 @@ def matmul_rate(dtype: str, chain: int = 4) -> float:
 
 
 def machine() -> str:
-    """The accelerator, or the processor and how many of its cores may be used."""
+    """The accelerator, or the processor and how many of its cores may be used.
+
+    Of an accelerator also whether its products of float32 round them to TF32.
+    """
     import keras
 
     if keras.backend.backend() == "jax":
         import jax
 
         if (device := jax.devices()[0]).platform != "cpu":
-            return str(device.device_kind)
+            exact = jax.config.jax_default_matmul_precision in EXACT
+            return gpu_name(str(device.device_kind), exact)
     else:
         import tensorflow as tf
 
         if devices := tf.config.list_physical_devices("GPU"):
             details = tf.config.experimental.get_device_details(devices[0])
-            return str(details.get("device_name", "GPU"))
+            exact = not tf.config.experimental.tensor_float_32_execution_enabled()
+            return gpu_name(str(details.get("device_name", "GPU")), exact)
     name = "unknown processor"
     if (file := Path("/proc/cpuinfo")).exists():
         lines = file.read_text().splitlines()
         names = [line.split(":", 1)[1] for line in lines if line.startswith("model n")]
         name = names[-1].strip() if names else name
     return f"{name}, {len(os.sched_getaffinity(0))} cores"
+
+
+def gpu_name(name: str, exact: bool) -> str:
+    """The name of a GPU, and how it multiplies float32: "H100, float32 as TF32"."""
+    exact = exact or os.environ.get("NVIDIA_TF32_OVERRIDE") == "0"
+    return name if exact else f"{name}, float32 as TF32"
 
 
 def _device_peak() -> float | None:

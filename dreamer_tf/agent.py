@@ -28,7 +28,7 @@ from keras import ops
 from dreamer_tf import engine
 from dreamer_tf.configs import config_class
 from dreamer_tf.configs.fields import to_dict, validate
-from dreamer_tf.dreamer import Dreamer
+from dreamer_tf.dreamer import Dreamer, loss_names
 from dreamer_tf.engine.variables import choose_precision, computing_in, initial_seed
 from dreamer_tf.envs.base import RESERVED
 from dreamer_tf.envs.spaces import (
@@ -92,7 +92,8 @@ class Agent(Dreamer):
     ):
         self.obs_space, self.action_space = obs_space, action_space
         self.config, self.seed = config, seed
-        self.shapes = check_obs_space(obs_space, (*self.latents, *self.losses))
+        self.shapes = check_obs_space(obs_space, self.latents)
+        self.loss_names = loss_names(self.shapes, self.losses)
         self.actions, self.discrete = check_action_space(action_space)
         self.updates, self.decisions = 0, 0
         self.frames = 0  # of training so far, set by the loop; V1's exploration uses it
@@ -117,12 +118,14 @@ class Agent(Dreamer):
     def _compile(self):
         everything = list(self.variables.values())
         name = f"{self.describe()} {self.precision}"
+        # Without XLA convolutions are faster on a CPU, but nothing is on a GPU.
+        jit = self.config.jit or engine.devices.platform() != "cpu"
         self._train = engine.compile(
             self.train_step,
             self.draw,
             read=everything,
             write=everything,
-            jit=self.config.jit,
+            jit=jit,
             group=self.group,
             axes=BATCH_AXIS,
             name=f"update {name}",
@@ -131,7 +134,7 @@ class Agent(Dreamer):
             mode: engine.compile_policy(
                 functools.partial(self._decide, mode=mode),
                 read=everything,
-                jit=self.config.jit,
+                jit=jit,
                 name=f"{mode} {name}",
             )
             for mode in ("train", "eval")
@@ -202,7 +205,7 @@ class Agent(Dreamer):
         rng = np.random.default_rng(seed.view(np.uint32))
         if self.discrete:
             index = rng.integers(self.actions, size=size)
-            return np.eye(self.actions, dtype=np.float32)[index]
+            return (np.arange(self.actions) == index[:, None]).astype(np.float32)
         return rng.uniform(-1, 1, (size, self.actions)).astype(np.float32)
 
     # ----------------------------------------------------------- learning --
@@ -292,12 +295,13 @@ class Agent(Dreamer):
             )
 
     def _check_scales(self):
+        predicted = [self.loss_names[entry] for entry in self.decoder.net.entries]
         for name in self.config.loss_scales.entries:
-            if name not in self.decoder.net.entries:
+            if name not in predicted:
                 raise UserError(
                     f"--loss_scales.{name} is no loss of Dreamer{self.version.upper()} "
                     "and no observation entry that it predicts; these are "
-                    f"{', '.join(self.decoder.net.entries)}."
+                    f"{', '.join(predicted)}."
                 )
 
     def _select(self, batch: dict) -> dict:

@@ -5,7 +5,7 @@ making of its networks, the noise of a call, and the steps that need no equation
 """
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar, NamedTuple
 
 import keras
@@ -31,6 +31,21 @@ def weighted(losses: dict, scale: Callable[[str], float]):
     return sum(scale(name) * loss for name, loss in losses.items())
 
 
+def loss_names(entries: Collection[str], taken: Collection[str]) -> dict[str, str]:
+    """The name of each observation entry's loss.
+
+    It is the entry's own name. If another loss has that, `obs_` stands before it, as
+    often as it takes: DreamerV3's entry `value` has the loss `obs_value`.
+    """
+    names = {}
+    for entry in entries:
+        name = entry
+        while name in taken or (name != entry and name in entries):
+            name = f"obs_{name}"
+        names[entry] = name
+    return names
+
+
 class Dreamer(abc.ABC):
     """Networks, noise and common steps of a version."""
 
@@ -38,7 +53,7 @@ class Dreamer(abc.ABC):
     networks: Any  # the module `nets.v1` and so on
     config: Any  # `configs.v1.Config` and so on
     latents: ClassVar[tuple[str, ...]] = ()  # of the state, stored in replay
-    losses: ClassVar[tuple[str, ...]] = ()  # besides those of the observations
+    losses: ClassVar[tuple[str, ...]] = ()  # names that no observation's loss has
     batch_name: ClassVar[str] = "batch_size"  # where the config says it
     acts_last: ClassVar[bool] = False  # in the last imagined state, too
     context = 0  # rows of a batch that only give the start state
@@ -54,6 +69,7 @@ class Dreamer(abc.ABC):
     obs_space: Any
     action_space: Any
     shapes: dict[str, tuple[int, ...]]  # of the observation entries
+    loss_names: dict[str, str]  # of the same entries
     actions: int  # width of the action vector
     discrete: bool
     params: dict[str, keras.Variable]  # what optimizers train, by path

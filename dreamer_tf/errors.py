@@ -18,11 +18,25 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}".rstrip(": ") if named else text
 
 
+def why(error: OSError) -> str:
+    """What the operating system says of an error, without its number and file."""
+    text = error.strerror or str(error).strip().partition("\n")[0]
+    return text or type(error).__name__
+
+
+def system(error: OSError) -> str:
+    """A sentence about an error of the operating system, with the file if known."""
+    about = ", ".join(
+        str(f) for f in (error.filename, error.filename2) if f is not None
+    )
+    return f"{about} cannot be used ({why(error)})." if about else f"{why(error)}."
+
+
 class Interrupted(Exception):
     """A signal asked a run to stop; everything is saved.
 
     Attributes:
-      number: the signal's number.
+      number: the signal's number; SIGPIPE if nobody reads the output any more.
       frames: of training so far.
     """
 

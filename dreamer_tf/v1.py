@@ -117,7 +117,7 @@ class DreamerV1(Agent):
     config: Config
     version = "v1"
     networks = networks
-    losses = ("pcont",)
+    losses = ("reward", "kl", "pcont", "model", "actor", "value")
 
     @property
     def horizon(self) -> int:
@@ -173,7 +173,7 @@ class DreamerV1(Agent):
         post, prior = belief.dist, self.cell.prior(belief.deter)
         feat, losses = self.cell.feat(belief), {}
         for key, dist in self.decoder(feat).items():
-            losses[key] = -ops.mean(dist.log_prob(batch[key]))
+            losses[self.loss_names[key]] = -ops.mean(dist.log_prob(batch[key]))
         reward = batch["reward"]
         reward = ops.tanh(reward) if c.clip_rewards == "tanh" else reward
         losses["reward"] = -ops.mean(self.reward(feat).log_prob(reward))

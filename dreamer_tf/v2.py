@@ -168,7 +168,7 @@ class DreamerV2(Agent):
     config: Config
     version = "v2"
     networks = networks
-    losses = ("kl", "discount")
+    losses = ("reward", "kl", "discount", "model", "actor", "critic")
     batch_name = "dataset.batch"
 
     @property
@@ -235,7 +235,7 @@ class DreamerV2(Agent):
             return feat if head in c.grad_heads else sg(feat)
 
         for key, dist in self.decoder(seen("decoder")).items():
-            losses[key] = -ops.mean(dist.log_prob(batch[key]))
+            losses[self.loss_names[key]] = -ops.mean(dist.log_prob(batch[key]))
         reward = clip_reward(batch["reward"], c.clip_rewards)
         losses["reward"] = -ops.mean(self.reward(seen("reward")).log_prob(reward))
         if c.pred_discount:

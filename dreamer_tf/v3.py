@@ -195,7 +195,7 @@ class DreamerV3(Agent):
     version = "v3"
     networks = networks
     latents = ("deter", "stoch")
-    losses = ("dyn", "rep", "rew", "con", "policy", "value", "repval")
+    losses = ("rec", "dyn", "rep", "rew", "con", "policy", "value", "repval")
     acts_last = True
 
     @property
@@ -264,7 +264,7 @@ class DreamerV3(Agent):
         losses["dyn"] = kl_loss(sg(post), prior, c.dyn.free_nats)
         losses["rep"] = kl_loss(post, sg(prior), c.dyn.free_nats)
         for key, dist in self.observations(belief).items():
-            losses[key] = dist.loss(batch[key])
+            losses[self.loss_names[key]] = dist.loss(batch[key])
         reward = self.reward(feat if c.reward_grad else sg(feat))
         losses["rew"] = -reward.log_prob(batch["reward"])
         goes_on = 1 - ops.cast(batch["is_terminal"], "float32")
@@ -470,7 +470,9 @@ def summary(agent, total, losses, model: Model, dream: Dream, b: Behaviour) -> d
         "ent/action": ops.mean(b.entropy),
     }
     if agent.discrete:
-        metrics["rand/action"] = metrics["ent/action"] / np.log(agent.actions)
+        # Of a single action the entropy is 0, and so is the highest possible one.
+        highest = np.log(max(agent.actions, 2))
+        metrics["rand/action"] = metrics["ent/action"] / highest
     return metrics | {f"retnorm/{k}": b.stats[k] for k in ("lo", "hi")}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from dreamer_tf import output
 from dreamer_tf.training import terminal
 from reproductions.cells import (
     DONE,
@@ -32,7 +33,7 @@ class Board:
     """
 
     def __init__(self, retries: int, stream: TextIO | None = None):
-        self._retries, self._stream = retries, stream or sys.stdout
+        self._retries, self._stream = retries, output.safe(stream or sys.stdout)
         self._shown: dict[Cell, tuple[str, int]] = {}
         self._next_totals = 0.0
         self._live: Any = None
@@ -40,7 +41,8 @@ class Board:
             from rich.console import Console
             from rich.live import Live
 
-            console = Console(file=self._stream, highlight=False)
+            file: Any = self._stream
+            console = Console(file=file, highlight=False)
             self._live = Live(console=console, auto_refresh=False)
             self._live.start()
 
@@ -49,11 +51,19 @@ class Board:
 
         Args:
           slots: cells that may run at the same time.
+
+        Raises:
+          Closed: the stream is a pipe that nobody reads any more.
         """
         if self._live:
             height = self._live.console.height
             self._live.update(table(grid, slots, height), refresh=True)
-            return
+        else:
+            self._lines(grid, slots)
+        if self._stream.unread:
+            raise output.Closed
+
+    def _lines(self, grid: Mapping[Cell, Status], slots: int) -> None:
         if time.monotonic() >= self._next_totals:
             self._next_totals = time.monotonic() + MINUTE
             print(totals(grid, slots), file=self._stream, flush=True)

@@ -9,6 +9,7 @@ replaces the rows of its own task and seed; other rows stay.
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import pandas as pd
 from absl import app, flags
 
+from dreamer_tf import output
 from dreamer_tf.configs import fields
 from dreamer_tf.errors import UserError, reason
 from dreamer_tf.files import write_atomic
@@ -134,13 +136,16 @@ def main(argv: list[str]) -> None:
     try:
         if len(argv) < 2:
             raise UserError("No run directory is given; name at least one.")
-        for file in dict.fromkeys(collect(argv[1:], flags.FLAGS.out)):
-            print(f"Written: {file}")
+        for file in dict.fromkeys(
+            collect(map(os.path.expanduser, argv[1:]), flags.FLAGS.out)
+        ):
+            output.say(f"Written: {file}")
     except UserError as error:
-        print(f"reproductions.collect: {error}", file=sys.stderr)
+        output.warn(f"reproductions.collect: {error}")
         sys.exit(2)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("out", "results/runs", "folder of the results")
-    app.run(main, flags_parser=fields.parser("reproductions.collect"))
+    fields.define_folder("out", "results/runs", "folder of the results")
+    with output.protected():
+        app.run(main, flags_parser=fields.parser("reproductions.collect"))

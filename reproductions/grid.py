@@ -6,15 +6,16 @@ the report of what is done.
 """
 
 import shlex
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
+from dreamer_tf import output
 from dreamer_tf.configs import fields
 from dreamer_tf.errors import UserError
+from dreamer_tf.training import signals
 from reproductions import collect, launch, plan, report, scores, tables, tasks
 from reproductions.board import Board, failures
 from reproductions.cells import DONE, Cell, make_cells
@@ -30,25 +31,28 @@ def main(benchmark: str, doc: str, argv: Sequence[str]) -> int:
       argv: the command line without the script's name.
     """
     name = f"reproductions.{benchmark}"
-    try:
-        return _main(benchmark, doc, argv)
-    except (UserError, flags.Error) as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return launch.USER_ERROR
-    except KeyboardInterrupt:
-        again = shlex.join(["python", "-m", name, *argv])
-        print(f"Interrupted, all runs stopped; go on with: {again}", file=sys.stderr)
-        return 130
+    with output.protected(), signals.raised():
+        try:
+            return _main(benchmark, doc, argv)
+        except (UserError, flags.Error) as error:
+            output.warn(f"{name}: {error}")
+            return launch.USER_ERROR
+        except output.Closed:
+            return output.CLOSED
+        except KeyboardInterrupt as stop:
+            again = shlex.join(["python", "-m", name, *argv])
+            output.warn(f"Interrupted, all runs stopped; go on with: {again}")
+            return 128 + signals.number(stop)
 
 
 def _main(benchmark: str, doc: str, argv: Sequence[str]) -> int:
     f = define_flags(benchmark)
     try:
-        extra = f([benchmark, *argv])[1:]
+        extra = fields.parse(f, [benchmark, *argv])[1:]
     except ValueError as error:  # such as --nodry_run=yes
         raise UserError(f"{error}.") from error
     if f.help:
-        print(f"{doc}\n{f.module_help('the grid')}")
+        output.say(f"{doc}\n{f.module_help('the grid')}")
         return 0
     if extra:
         raise UserError(f"'{extra[0]}' is not a flag: write --name=value.")
@@ -64,7 +68,7 @@ def _main(benchmark: str, doc: str, argv: Sequence[str]) -> int:
         raise UserError("--versions and --tasks must each name at least one.")
     out = Path(f.out).absolute()
     if f.dry_run:
-        print(plan.costs(cells, out))
+        output.say(plan.costs(cells, out))
         return 0
     launcher = make_launcher(f)
     try:
@@ -80,10 +84,10 @@ def _main(benchmark: str, doc: str, argv: Sequence[str]) -> int:
     failed = failures(grid, out)
     try:
         if finished:
-            print("\n" + tell(finished, out))
+            output.say("\n" + tell(finished, out))
     finally:
         if failed:
-            print(f"\n{failed}", file=sys.stderr)
+            output.warn(f"\n{failed}")
     return 1 if failed else 0
 
 
@@ -99,7 +103,7 @@ def define_flags(benchmark: str) -> flags.FlagValues:
     flags.DEFINE_string("protocol", "", protocol, **at)
     flags.DEFINE_string("steps", "", "frames of a run; empty: the protocol's", **at)
     out = "directory of the grid; with ray: on storage that all machines share"
-    flags.DEFINE_string("out", f"logs/{benchmark}", out, **at)
+    fields.define_folder("out", f"logs/{benchmark}", out, **at)
     workers = "runs at a time; default: 1 if local, all that there is room for with ray"
     fields.define_number("workers", None, workers, lower_bound=1, **at)
     fields.define_number(

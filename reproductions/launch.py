@@ -1,6 +1,5 @@
 """Runs the cells of a grid: starts, watches, retries and ends their processes."""
 
-import contextlib
 import ctypes
 import datetime
 import os
@@ -8,13 +7,14 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from dreamer_tf import output
 from dreamer_tf.programs import THREADS
+from dreamer_tf.training import signals
 from reproductions.cells import (
     DONE,
     ELSEWHERE,
@@ -76,16 +76,29 @@ class Local:
         return job.poll()
 
     def stop(self, jobs: Iterable[subprocess.Popen]) -> None:
-        jobs = list(jobs)
+        """Lets them save, however long that takes; another signal ends them at once.
+
+        A run saves between two decisions: after an update, or some hundred of V1's.
+        """
+        jobs = [job for job in jobs if job.poll() is None]
+        if not jobs:
+            return
+        output.warn(f"{len(jobs)} running: each saves and ends; Ctrl-C ends at once.")
         for job in jobs:
-            job.terminate()  # on SIGTERM a run saves, then ends
-        until = time.monotonic() + 30
-        for job in jobs:
+            job.terminate()
+        begun = time.monotonic()
+        while any(job.poll() is None for job in jobs):
             try:
-                job.wait(max(0.0, until - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                job.kill()
-                job.wait()
+                time.sleep(0.1)
+            except KeyboardInterrupt:
+                # One that comes at once is the same that closed the pipe, such as
+                # Ctrl-C in `python -m ... | tee log`.
+                if time.monotonic() - begun < signals.SAME:
+                    continue
+                for job in jobs:
+                    job.kill()
+                    job.wait()
+                raise
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -138,26 +151,7 @@ def start(
 # --- Running ----------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Lets SIGTERM, by which batch systems end a job, act as Ctrl-C does."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends us at once
-        raise KeyboardInterrupt
-
-    # Python lets the main thread alone set signal handlers.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@sigterm_interrupts()
+@signals.raised()
 def run(
     cells: Sequence[Cell],
     out: Path,
@@ -175,6 +169,10 @@ def run(
       show: receives the status of all cells and the number of slots, every `pause`
         seconds.
       command: returns the command line of a cell.
+
+    Raises:
+      KeyboardInterrupt: Ctrl-C or one of `signals.ALL`; the runs have saved and ended.
+      Closed: nobody reads the output any more; likewise.
     """
     grid = {cell: Status() for cell in cells}
     for cell, status in grid.items():

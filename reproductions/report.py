@@ -12,6 +12,7 @@ other file. Protocols never share a table. No deep-learning framework is loaded.
 less than a minute for a few hundred runs.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 import pandas as pd
 from absl import app, flags
 
+from dreamer_tf import output
 from dreamer_tf.configs import fields
 from dreamer_tf.errors import UserError, reason
 from reproductions import (
@@ -340,7 +342,7 @@ def define_flags() -> None:
 
     Not done at import, because other scripts have flags of the same names.
     """
-    flags.DEFINE_string("runs", None, "Results folder; default: results/runs.")
+    fields.define_folder("runs", None, "Results folder; default: results/runs.")
     flags.DEFINE_multi_string("logdirs", [], "Run directories, or folders of them.")
     flags.DEFINE_multi_string("outside", [], "Logs of other code, or folders of them.")
     flags.DEFINE_string("outside_benchmark", "", "Benchmark of the outside logs.")
@@ -350,7 +352,7 @@ def define_flags() -> None:
     flags.DEFINE_list("versions", [], "Versions to show; default: all that were run.")
     flags.DEFINE_list("tasks", [], "Tasks to show; default: all of the benchmark.")
     flags.DEFINE_list("budgets", [], "Frames at which to score; default: as published.")
-    flags.DEFINE_string("out", "results", "Folder for tables, plots and report.html.")
+    fields.define_folder("out", "results", "Folder for tables, plots, report.html.")
     fields.define_number("seed", 0, "Seed of the bootstrap.", 0)
     fields.define_number("resamples", stats.RESAMPLES, "Bootstrap resamples.", 100)
 
@@ -379,11 +381,11 @@ def report(options: Any, protocols: Mapping[str, Any] = PROTOCOLS) -> str:
             points, manifests = scores.read_runs(runs)
             read.append(points)
         if options.logdirs:
-            read.append(scores.read_logdirs(options.logdirs))
+            read.append(scores.read_logdirs(map(os.path.expanduser, options.logdirs)))
         benchmark = options.outside_benchmark
         if benchmark:
             tasks.check_benchmark(benchmark, "--outside_benchmark")
-        for path in options.outside:
+        for path in map(os.path.expanduser, options.outside):
             read.append(outside.read_outside(path, benchmark, options.outside_method))
         points = scores.combine(read)
         groups = tables.make_groups(
@@ -439,12 +441,13 @@ def main(argv: list[str]) -> None:
     try:
         if len(argv) > 1:
             raise UserError(f"'{argv[1]}' is not a flag: write --name=value.")
-        print(report(flags.FLAGS))
+        output.say(report(flags.FLAGS))
     except UserError as error:
-        print(f"report: {error}", file=sys.stderr)
+        output.warn(f"report: {error}")
         sys.exit(2)
 
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main, flags_parser=fields.parser("report"))
+    with output.protected():
+        app.run(main, flags_parser=fields.parser("report"))

@@ -18,9 +18,10 @@ from pathlib import Path
 import pandas as pd
 from absl import app, flags
 
+from dreamer_tf import output
 from dreamer_tf.configs import fields
 from dreamer_tf.errors import UserError
-from dreamer_tf.training import checkpoint, logdir
+from dreamer_tf.training import checkpoint, logdir, signals
 from reproductions import grid, launch, report, scores, tables, tasks
 from reproductions.board import Board, failures
 from reproductions.cells import ROOT, Cell, last_line, make_cells
@@ -40,7 +41,7 @@ def define_flags() -> None:
     number("steps", 25_000, "budget in environment frames", 4000)
     number("seeds", 1, "runs per version, seeds 0, 1, ...", 1)
     number("workers", 2, "runs at a time, which share the cores", 1)
-    flags.DEFINE_string("out", "logs/reproduce", "directory of runs and table")
+    fields.define_folder("out", "logs/reproduce", "directory of runs and table")
 
 
 def evaluate(cell: Cell, out: Path) -> list[float]:
@@ -77,7 +78,7 @@ def evaluated(path: Path) -> list[float]:
     frames = checkpoint.saved_frames(path / logdir.CHECKPOINTS)
     ours = {"frames": frames, "mode": "eval", "episodes": EPISODES, "seed": 0}
     for row in map(json.loads, lines):
-        if row.items() >= ours.items():
+        if row.items() >= ours.items() and "length" not in row:
             return row["scores"]
     return []
 
@@ -105,9 +106,9 @@ def train_and_compare(
     finally:
         board.close()
     if failed := failures(ended, out):
-        print(f"\n{failed}", file=sys.stderr)
+        output.warn(f"\n{failed}")
         return 1
-    print(f"\nPlaying {EPISODES} episodes with each agent.", flush=True)
+    output.say(f"\nPlaying {EPISODES} episodes with each agent.")
     result = comparison(cells, out, steps)
     shown = result.round(1).astype(object).where(result.notna(), "-")
     for name, others in (
@@ -132,8 +133,8 @@ def train_and_compare(
     (out / "table.md").write_text(f"{shown.to_markdown(index=False)}\n\n{note}\n")
     groups, _ = grid.gather(cells, out)
     page = report.write(groups, out / "report")
-    print(f"\n{shown.to_string(index=False)}\n\n{textwrap.fill(note, 88)}\n")
-    print(f"Table: {out}/table.md\nPage:  {page}")
+    output.say(f"\n{shown.to_string(index=False)}\n\n{textwrap.fill(note, 88)}\n")
+    output.say(f"Table: {out}/table.md\nPage:  {page}")
     return 0
 
 
@@ -145,13 +146,14 @@ def main(argv: list[str]) -> int:
         out = Path(f.out).absolute()
         return train_and_compare(f.versions, f.task, f.steps, f.seeds, f.workers, out)
     except UserError as error:
-        print(f"reproductions.reproduce: {error}", file=sys.stderr)
+        output.warn(f"reproductions.reproduce: {error}")
         return launch.USER_ERROR
-    except KeyboardInterrupt:
-        print("Interrupted; the same command goes on.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        output.warn("Interrupted; the same command goes on.")
+        return 128 + signals.number(stop)
 
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main, flags_parser=fields.parser("reproductions.reproduce"))
+    with output.protected(), signals.raised():
+        app.run(main, flags_parser=fields.parser("reproductions.reproduce"))

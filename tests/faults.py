@@ -2,9 +2,11 @@
 
     python -m tests.faults --kills=50 --jobs=2
 
-Kills real runs of all versions with SIGKILL at random moments, flips and cuts bytes in
-every file, fills a small disk and makes it read-only; each time the same command has
-to continue, and to end like a run without faults. Prints one table.
+Kills real runs of all versions with SIGKILL at random moments, and a run of a fake
+agent before every change that it makes to a file or directory (`tests.fault_events`);
+flips and cuts bytes in every file, fills a small disk and makes it read-only. Each time
+the same command has to continue, and to end like a run without faults. Prints one
+table.
 """
 
 import argparse
@@ -79,29 +81,32 @@ def command(version: str, benchmark: str, more: str, path: Path) -> list[str]:
     return [sys.executable, str(ROOT / "run.py"), *flags.split()]
 
 
-def start(arguments: list[str], log: Path) -> subprocess.Popen:
+def start(arguments: list[str], log: Path, backend: str = "") -> subprocess.Popen:
     alone = {f"{name}_THREADS": "1" for name in ("OMP_NUM", "TF_NUM_INTRAOP")}
     alone |= {"TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    alone |= {"KERAS_BACKEND": backend} if backend else {}
     with open(log, "ab") as file:
         return subprocess.Popen(
             arguments, stdout=file, stderr=file, cwd=ROOT, env=os.environ | alone
         )
 
 
-def kill_at_random(run: tuple, kills: int, seed: int, folder: Path) -> Row:
+def kill_at_random(
+    run: tuple, kills: int, seed: int, folder: Path, backend: str = ""
+) -> Row:
     """Kills a run `kills` times, lets it end, compares with one left alone."""
     from tests.runs import everything
 
     version, benchmark, more = run
-    name = f"{version}-{benchmark}"
+    name = "-".join(filter(None, (version, benchmark, backend)))
     whole, killed = folder / f"{name}-whole", folder / f"{name}-killed"
     log = folder / f"{name}.log"
-    if start(command(version, benchmark, more, whole), log).wait():
+    if start(command(version, benchmark, more, whole), log, backend).wait():
         return Row(f"SIGKILL, {name}", f"it does not even run, see {log}", 0, kills)
     rng, moments = random.Random(seed), []
     steps = int(re.findall(r"--steps=(\d+)", more)[0])
     while len(moments) < kills:
-        process = start(command(version, benchmark, more, killed), log)
+        process = start(command(version, benchmark, more, killed), log, backend)
         # Every fifth time during the start, else after some progress; and then at any
         # moment between two checkpoints, or while one is written.
         if rng.random() < 0.2:
@@ -120,7 +125,7 @@ def kill_at_random(run: tuple, kills: int, seed: int, folder: Path) -> Row:
         if process.wait() != -signal.SIGKILL:
             return Row(f"SIGKILL, {name}", f"it died by itself, see {log}", 0, kills)
         moments.append(_frames(killed))
-    if start(command(version, benchmark, more, killed), log).wait():
+    if start(command(version, benchmark, more, killed), log, backend).wait():
         return Row(f"SIGKILL, {name}", f"it does not go on, see {log}", 0, kills)
     other = differences(everything(whole), everything(killed))
     found = f"at {', '.join(map(str, moments))} frames saved: "
@@ -337,6 +342,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50, help="of real runs, in all")
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and bytes")
+    parser.add_argument("--backend", default="", help="of real runs, such as jax")
     parser.add_argument("--disk", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.disk:
@@ -348,13 +354,21 @@ def main() -> int:
     with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
         shares = [len(range(i, given.kills, len(RUNS))) for i in range(len(RUNS))]
         killed = [
-            pool.submit(kill_at_random, run, share, given.seed + number, folder)
+            pool.submit(
+                kill_at_random, run, share, given.seed + number, folder, given.backend
+            )
             for number, (run, share) in enumerate(zip(RUNS, shares))
             if share
         ]
         for future in killed:
             rows.append(future.result())
             print(rows[-1], flush=True)
+    from tests import fault_events
+
+    (folder / "events").mkdir()
+    for what in fault_events.STARTS:
+        found = fault_events.kill_at_events(what, folder / "events")
+        rows.append(Row(f"SIGKILL at every event, {what}", *found))
     (folder / "files").mkdir()
     rows += merged(damaged_files(given.seed, folder / "files"))
     rows += disks(folder / "disks")

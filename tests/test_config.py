@@ -10,7 +10,7 @@ from absl import flags
 from dreamer_tf.configs import VERSIONS, config_class, ranges
 from dreamer_tf.configs import fields as configs
 from dreamer_tf.configs.ranges import Count, NonNegative, Range, Stages
-from dreamer_tf.configs.run import CHANGEABLE, RunConfig
+from dreamer_tf.configs.run import CHANGEABLE, RunConfig, read_arguments
 from dreamer_tf.errors import UserError
 from dreamer_tf.training import logdir
 
@@ -446,3 +446,50 @@ def test_a_run_with_other_factors_is_another_run(tmp_path):
     logdir.check(run, weighted)
     with pytest.raises(UserError, match=r"position was 0.7 there"):
         logdir.check(run, plain)
+
+
+# --- Arguments of an environment -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        (" ", {}),
+        ("{}", {}),
+        ("gravity=9.8", {"gravity": 9.8}),
+        (" a=1 ,b = true,c=north=up,", {"a": 1, "b": True, "c": "north=up"}),
+        ("a=null,b=NaN,c=", {"a": None, "b": "NaN", "c": ""}),
+        ('a="1"', {"a": "1"}),
+        (' {"a": [1, {"b": 2}]}', {"a": [1, {"b": 2}]}),
+    ],
+)
+def test_arguments_of_an_environment(text, expected):
+    run = parse(f"--env_args={text}", config=RunConfig())
+    assert read_arguments(run.env_args) == expected
+    # The stored text is the one that every other spelling becomes.
+    assert RunConfig(env_args=json.dumps(expected)) == run
+    assert configs.from_dict(RunConfig(), configs.to_dict(run)) == run
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["gravity", "=3", "a=1,b", "a=1,a=2", "{a: 1}", '{"a": NaN}', '{"a":' * 9999],
+)
+def test_bad_arguments_of_an_environment(text):
+    with pytest.raises(UserError, match=r"--env_args is .*NAME=VALUE") as error:
+        RunConfig(env_args=text)
+    assert len(str(error.value)) < 400
+
+
+def test_a_run_with_other_arguments_is_another_run(tmp_path):
+    run = RunConfig(logdir=str(tmp_path), env_args="width=1,depth=2")
+    config = config_class("v3")()
+    logdir.write(run, config, [])
+    logdir.check(dataclasses.replace(run, env_args='{"depth": 2, "width": 1}'), config)
+    for other in ("", "width=3,depth=2"):
+        with pytest.raises(
+            UserError, match=r"--env_args was {\"depth\": 2, \"width\": 1}"
+        ):
+            logdir.check(dataclasses.replace(run, env_args=other), config)
+    assert logdir.read(tmp_path).env_args == run.env_args

@@ -7,7 +7,9 @@ the number of CPU devices must be set before the backend starts.
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
+from unittest import mock
 
 import keras
 import numpy as np
@@ -159,6 +161,39 @@ def test_bfloat16_is_only_inside_of_layers(version):
     }
     assert names == {"float32", "int32"}
     assert keras.backend.standardize_dtype(agent.tokens(obs).dtype) == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("place", "jit", "used"),
+    [
+        ("cpu", False, False),
+        ("cpu", True, True),
+        ("gpu", False, True),
+        ("gpu", True, True),
+    ],
+)
+def test_a_gpu_always_uses_xla(place, jit, used, monkeypatch):
+    """Presets leave it out for images because of CPUs only."""
+    seen = []
+    monkeypatch.setattr(engine.devices, "platform", lambda: place)
+    for name in ("compile", "compile_policy"):
+        monkeypatch.setattr(engine, name, lambda *_, jit, **how: seen.append(jit))
+    agent = mock.MagicMock(variables={}, config=types.SimpleNamespace(jit=jit))
+    agents.Agent._compile(agent)
+    assert seen == [used] * 3  # the update; acting in training and in evaluation
+
+
+def test_results_come_to_the_host_as_they_are():
+    tree = {
+        "a": np.arange(6, dtype="int32").reshape(2, 3),
+        "b": [np.float32(0.1), True],
+    }
+    tensors = keras.tree.map_structure(keras.ops.convert_to_tensor, tree)
+    found = engine.to_host(tensors)
+    assert found.keys() == tree.keys() and isinstance(found["b"], list)
+    for there, here in zip(keras.tree.flatten(found), keras.tree.flatten(tree)):
+        assert there.dtype == np.asarray(here).dtype
+        np.testing.assert_array_equal(there, here)
 
 
 if __name__ == "__main__":

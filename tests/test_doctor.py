@@ -64,7 +64,9 @@ def test_installed_survives_a_broken_installation(tmp_path, monkeypatch):
         ((3, 11, 7), False, OK),
         ((3, 11, 7), True, PROBLEM),
         ((3, 10, 2), False, PROBLEM),
-        ((3, 12, 0), False, WARNING),
+        ((3, 12, 0), False, OK),
+        ((3, 13, 1), False, WARNING),
+        ((3, 14, 0), False, WARNING),
     ],
 )
 def test_python(version, bare, mark):
@@ -243,11 +245,16 @@ def test_gpu_that_the_backend_does_not_see():
     version = PINS.versions["tensorflow"]
     assert f"pip install 'tensorflow[and-cuda]=={version}'" in found.advice
     assert (
-        "pip install 'jax[cuda12]==0.9.1'"
+        "pip install 'jax[cuda13]==0.9.1'"
         in gpu("jax", versions={"jax": "0.9.1"}).advice
     )
     with_cuda = gpu(versions=GOOD | {"nvidia-cudnn-cu12": "9.3"})
-    assert with_cuda.mark == WARNING and "driver" in with_cuda.advice
+    assert with_cuda.mark == WARNING and "must be 525 or newer" in with_cuda.advice
+    for cuda, driver in (("12", 525), ("13", 580)):
+        plugin = f"jax-cuda{cuda}-plugin"
+        with_cuda = gpu("jax", versions=GOOD_JAX | {plugin: "0.10.2"})
+        assert with_cuda.found.endswith(f"{plugin} is installed")
+        assert f"must be {driver} or newer" in with_cuda.advice
     hidden = gpu(environ={"CUDA_VISIBLE_DEVICES": "-1"})
     assert hidden.mark == WARNING and hidden.advice == "unset CUDA_VISIBLE_DEVICES"
     environ = {"JAX_PLATFORMS": "cpu"}

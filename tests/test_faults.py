@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dreamer_tf.training import logs
-from tests import faults
+from tests import fault_events, faults
 
 
 def assert_passed(rows):
@@ -19,6 +19,15 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path):
     run = ("v3", "toy", faults.TOY.replace("--steps=800", "--steps=200"))
     row = faults.kill_at_random(run, 1, 4, tmp_path)
     assert row.passed == 1, row.found
+
+
+@pytest.mark.parametrize("what", fault_events.STARTS)
+def test_killed_before_a_change_of_its_files(tmp_path, what):
+    """At the first ones, some in between and the last; `make test-faults` at all."""
+    found, passed, failed = fault_events.kill_at_events(
+        what, tmp_path, (2, 3, 9, 37, -2)
+    )
+    assert (passed, failed) == (5, 0), found
 
 
 def test_damaged_files(tmp_path):

@@ -27,13 +27,15 @@ FLOORS = (
     ("dreamer_tf.replay", "dreamer_tf.envs"),
     ("dreamer_tf.configs",),
     ("dreamer_tf.programs",),
-    ("dreamer_tf.files",),
+    ("dreamer_tf.files", "dreamer_tf.output"),
     ("dreamer_tf.errors",),
 )
 BACKENDS = ("keras", "tensorflow", "jax", "torch")
 WITHOUT_BACKEND = ("configs", "replay", "envs", "files.py", "errors.py", "programs.py")
+WITHOUT_BACKEND += ("output.py",)
 WITHOUT_BACKEND += tuple(
-    f"training/{name}.py" for name in ("schedules", "logdir", "checkpoint", "logs")
+    f"training/{name}.py"
+    for name in ("schedules", "logdir", "checkpoint", "logs", "signals")
 )
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from dreamer_tf import engine, load_agent
+from dreamer_tf.configs import v3
+from dreamer_tf.configs.fields import from_dict, to_dict, updated
 from dreamer_tf.errors import UserError
 from tests import test_v1, test_v2, test_v3
 from tests.parity import v1 as parity_v1
@@ -91,6 +93,47 @@ def test_an_entry_called_proprio_in_v2():
     agent = test_v2.tiny({"proprio": (3,), "x": (2,), "z": (1,)}, **changes)
     assert [agent.scale(k) for k in ("proprio", "x", "z")] == [0.5, 0.7, 1.0]
     assert agent.scale("kl") == 1
+
+
+# Names of losses and totals, of arguments of functions and of nothing.
+ODD = ("kl", "model", "value", "critic", "rec", "obs_kl", "self", "file", "a b", "{0}")
+RENAMED = {
+    "v1": {"kl": "obs_obs_kl", "model": "obs_model", "value": "obs_value"},
+    "v2": {"kl": "obs_obs_kl", "model": "obs_model", "critic": "obs_critic"},
+    "v3": {"value": "obs_value", "rec": "obs_rec"},
+}
+
+
+@pytest.mark.parametrize("version", MODULES)
+def test_an_entry_of_any_name_is_learned(version):
+    off = "obs_rec" if version == "v3" else "obs_obs_kl"
+    shapes = dict.fromkeys(ODD, (2,))
+    agent = MODULES[version].tiny(shapes, **{f"loss_scales.{off}": 0.0})
+    names = {entry: RENAMED[version].get(entry, entry) for entry in ODD}
+    assert agent.loss_names == names
+    _, losses, grads = first_update(agent)
+    assert losses.keys() >= set(names.values()) and len(names.values()) == len(ODD)
+    for entry, name in names.items():
+        weights = agent.decoder.net.outputs[entry].trainable_variables
+        learned = any(grads[weight.path].any() for weight in weights)
+        assert learned == (name != off), entry
+        assert losses[name] > 0
+    batch = MODULES[version].random_batch(agent)
+    assert losses[off] == pytest.approx(
+        first_update(MODULES[version].tiny(shapes))[1][off], rel=1e-6
+    )
+    metrics, _ = agent.train_step(agent.draw(engine.seed(0), batch), batch)
+    assert {METRIC[version].format(name) for name in names.values()} <= metrics.keys()
+    if version != "v3":
+        assert float(metrics["obs_model_loss"]) != float(metrics["model_loss"])
+
+
+def test_scales_of_entries_called_like_parts_of_the_settings():
+    scales = {"loss_scales.entries": 0.5, "loss_scales.NAME": 0.7, "loss_scales.of": 2}
+    config = updated(v3.Config(), scales)
+    values = {name.split(".")[1]: scale for name, scale in scales.items()}
+    assert {name: config.loss_scales.of(name) for name in values} == values
+    assert from_dict(v3.Config(), to_dict(config)) == config
 
 
 @pytest.mark.parametrize("version", MODULES)

@@ -7,7 +7,7 @@ from keras import ops
 
 from dreamer_tf import engine, nets
 from dreamer_tf.distributions import UnitNormal, sg
-from dreamer_tf.nets import fast
+from dreamer_tf.nets import coders, fast
 from dreamer_tf.nets.layers import conv
 
 SHAPES = {"image": (64, 64, 3), "x": (3,), "y": ()}
@@ -40,6 +40,49 @@ def test_config_round_trip(make, inputs):
     described = [{v.path: tuple(v.shape) for v in n.variables} for n in (layer, copy)]
     assert described[0] == described[1] and described[0]
     copy.set_weights([np.asarray(w) for w in layer.variables])
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 2, 2, 1), (3, 5, 7, 2)])
+def test_pooling_on_a_gpu_equals_that_on_a_cpu(shape, monkeypatch):
+    """Values and gradients, to the bit."""
+    image = np.random.default_rng(0).normal(size=shape).astype("float32")
+    weight = np.arange(1.0, 1 + shape[0] * (shape[1] // 2) * (shape[2] // 2) * shape[3])
+    x = keras.Variable(image)
+
+    def loss():
+        pooled = coders.halved(x.value)
+        flat = ops.reshape(pooled, (-1,))
+        return ops.sum(flat * weight.astype("float32")), pooled
+
+    found = []
+    for place in ("cpu", "gpu"):
+        monkeypatch.setattr(engine.devices, "platform", lambda place=place: place)
+        call = engine.compile(
+            lambda noise: engine.value_and_grad(loss, [x]),
+            lambda seed: {},
+            read=[x],
+            jit=False,
+        )
+        (_, pooled), (gradient,) = engine.to_host(call(engine.seed(0)))
+        found.append((pooled, gradient))
+    for cpu, gpu in zip(*found):
+        np.testing.assert_array_equal(gpu, cpu)
+    assert np.count_nonzero(found[1][1]) == weight.size
+
+
+def test_equal_pixels_share_the_gradient_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(engine.devices, "platform", lambda: "gpu")
+    x = keras.Variable(np.zeros((1, 2, 2, 1), "float32"))
+    call = engine.compile(
+        lambda noise: engine.value_and_grad(
+            lambda: (ops.sum(coders.halved(x.value)), {}), [x]
+        ),
+        lambda seed: {},
+        read=[x],
+        jit=False,
+    )
+    _, (gradient,) = engine.to_host(call(engine.seed(0)))
+    np.testing.assert_array_equal(gradient, np.full((1, 2, 2, 1), 0.25))
 
 
 def two_inputs():

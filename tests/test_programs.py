@@ -1,6 +1,8 @@
 """Compiled programs are kept on disk; a run never fails if they cannot be."""
 
+import functools
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -48,7 +50,7 @@ def test_names_a_folder_of_this_machine(monkeypatch, tmp_path):
     programs.keep()
     folder = os.environ["JAX_COMPILATION_CACHE_DIR"]
     assert folder.startswith(f"{tmp_path}/")
-    assert os.environ["TF_XLA_FLAGS"].endswith(f"cache_directory={folder}")
+    assert os.environ["TF_XLA_FLAGS"].endswith(f'cache_directory="{folder}"')
     monkeypatch.setenv("OMP_NUM_THREADS", "77")
     assert not folder.endswith(programs._machine())
 
@@ -66,34 +68,123 @@ def test_what_the_user_says_counts(monkeypatch, tmp_path):
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "/mine"
 
 
-@pytest.mark.parametrize("trouble", ["no folder", "no room"])
-def test_goes_without_where_nothing_can_be_kept(trouble, monkeypatch, tmp_path, capsys):
-    if trouble == "no folder":
-        (tmp_path / "file").write_text("")
-        monkeypatch.setenv(programs.WHERE, str(tmp_path / "file"))
-    else:
-        monkeypatch.setenv(programs.WHERE, str(tmp_path))
-        monkeypatch.setattr(programs, "ROOM", 1e18)
+def _a_file(root, monkeypatch):
+    root.write_text("")
+
+
+def _no_room(root, monkeypatch):
+    monkeypatch.setattr(programs, "ROOM", 1e18)
+
+
+def _only_small_files(root, monkeypatch):
+    """As `ulimit -f` or a quota: a write stops short."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
+    restore = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
+    monkeypatch.setattr(programs, "trim", lambda _: None)
+    return restore
+
+
+def _open_to_all(root, monkeypatch):
+    root.mkdir()
+    root.chmod(0o777)
+
+
+def _open_to_a_group(root, monkeypatch):
+    monkeypatch.setenv(programs.WHERE, str(root))
     programs.keep()
-    assert "TF_XLA_FLAGS" not in os.environ
+    (folder,) = root.iterdir()
+    folder.chmod(0o770)
+    monkeypatch.delenv("TF_XLA_FLAGS")
+
+
+def _of_somebody_else(root, monkeypatch):
+    root.mkdir()
+    os.chown(root, 12345, 12345)
+
+
+def _a_link(root, monkeypatch):
+    (root / "elsewhere").mkdir(parents=True)
+    (root / programs._machine()).symlink_to(root / "elsewhere")
+
+
+TROUBLES = {
+    _a_file: "Not a directory",
+    _no_room: "GB are free",
+    _only_small_files: "no file of 34 MB",
+    _open_to_all: "others can write to",
+    _open_to_a_group: "others can write to",
+    _of_somebody_else: "belongs to another user",
+    _a_link: "is no directory",
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda f: f.__name__[1:])
+def test_goes_without_where_nothing_can_be_kept(trouble, monkeypatch, tmp_path, capsys):
+    if trouble is _of_somebody_else and os.getuid():
+        pytest.skip("only root can give a directory away")
+    root = tmp_path / "root"
+    restore = trouble(root, monkeypatch)
+    monkeypatch.setenv(programs.WHERE, str(root))
+    programs.keep()
+    if restore:
+        restore()
+    assert "TF_XLA_FLAGS" not in os.environ and programs._folder is None
     said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert f"Compiled programs are not kept: {programs.WHERE}={tmp_path}" in said
+    assert said.count("\n") == 1 and TROUBLES[trouble] in said
+    assert f"Compiled programs are not kept: {programs.WHERE}={root}" in said
 
 
-def test_what_has_changed_is_removed(tmp_path):
-    kept, cut = tmp_path / "a.pb", tmp_path / "b.pb"
+def test_folders_are_private_whatever_the_umask(monkeypatch, tmp_path):
+    monkeypatch.setenv(programs.WHERE, str(tmp_path / "new" / "root"))
+    umask = os.umask(0)
+    try:
+        programs.keep()
+    finally:
+        os.umask(umask)
+    made = [tmp_path / "new", *(tmp_path / "new").rglob("*")]
+    modes = {oct(path.stat().st_mode & 0o777) for path in made if path.is_dir()}
+    assert len(made) >= 3 and modes == {"0o700"}
+
+
+def test_only_listed_programs_are_used(tmp_path):
+    kept, cut, foreign, link = (tmp_path / f"{name}.pb" for name in "abcd")
     for path in (kept, cut):
         path.write_bytes(b"program")
-    programs.check(tmp_path)
+    programs.check(tmp_path, new=True)
     cut.write_bytes(b"prog")
+    foreign.write_bytes(b"program")
+    link.symlink_to(kept)
     programs.check(tmp_path)
-    assert kept.exists() and not cut.exists()
-    (tmp_path / programs.SUMS).write_text("{")  # itself damaged
-    programs.check(tmp_path)
-    kept.write_bytes(b"")
-    programs.check(tmp_path)
+    assert kept.exists() and not (cut.exists() or foreign.exists())
+    assert not link.is_symlink()
+    kept.write_bytes(b"")  # a change is no new program
+    programs.check(tmp_path, new=True)
     assert not kept.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"a.pb": 1}', "[" * 100_000, None])
+def test_without_a_list_nothing_is_trusted(text, tmp_path):
+    (tmp_path / "a.pb").write_bytes(b"program")
+    programs.check(tmp_path, new=True)
+    if text is None:
+        (tmp_path / programs.SUMS).unlink()
+    else:
+        (tmp_path / programs.SUMS).write_text(text)
+    programs.check(tmp_path)
+    assert not (tmp_path / "a.pb").exists()
+
+
+def test_processors_have_folders_of_their_own(monkeypatch):
+    arm = "processor: 0\nFeatures: fp asimd{}\nCPU part: {}\n\nprocessor: 1\n"
+    names = set()
+    for features, part in [("", "0xd0c"), (" sve", "0xd0c"), (" sve", "0xd40")]:
+        text = arm.format(features, part)
+        with monkeypatch.context() as patch:
+            patch.setattr(programs, "PACKAGES", ())
+            patch.setattr(programs.Path, "read_text", lambda _, text=text: text)
+            names.add(programs._machine())
+    assert len(names) == 3
 
 
 def test_the_oldest_make_room(monkeypatch, tmp_path):
@@ -116,7 +207,7 @@ def start(monkeypatch, tmp_path):
     """Runs PROGRAM under a name; returns what it prints, and whether it traced."""
     if keras.backend.backend() != "tensorflow":
         pytest.skip("JAX traces at every start")
-    monkeypatch.setenv(programs.WHERE, str(tmp_path))
+    monkeypatch.setenv(programs.WHERE, str(tmp_path / 'with "space" \\'))
 
     def run(name="add"):
         command = [sys.executable, "-c", PROGRAM, name]
@@ -164,6 +255,11 @@ def test_descriptions_are_found_by_name_and_code(monkeypatch, tmp_path):
     assert programs.read("b") is None and programs.read("before") is None
     programs.write("", {}, b"no name")
     assert programs.read("") is None
+    programs.write("c", {"written": [2]}, b"body of c")
+    shutil.copy(programs._path("c"), programs._path("a"))
+    assert programs.read("a") is None  # which is not that of c
+    programs._path("c").write_bytes(b"[" * 100_000 + b"\nbody")
+    assert programs.read("c") is None
     monkeypatch.setattr(programs, "_code", lambda _: b"other code")
     assert programs.read("a") is None
 
@@ -196,7 +292,7 @@ def test_what_has_no_name_is_not_kept(monkeypatch):
         assert state.tolist() == [[2], [2], [2]]
     call = engine.compile(lambda noise, x: noise * x, lambda *_: 2.0, [])
     assert engine.to_host(call(engine.seed(0), np.float32(3))) == 6
-    assert [bool(text) for text in said] == [False, True, False]
+    assert len(said) == 1 and said[0].startswith("twice")
 
 
 def test_descriptions_do_without_a_disk(monkeypatch, tmp_path):

@@ -1,6 +1,8 @@
 """Replay against recorded numbers of the official classes and simple models of it."""
 
 import ast
+import functools
+import itertools
 import json
 import pathlib
 import sys
@@ -14,6 +16,7 @@ import pytest
 from dreamer_tf import replay
 from dreamer_tf.errors import UserError
 from dreamer_tf.replay import store
+from dreamer_tf.training import checkpoint
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 TRACE = json.loads((GOLDEN / "v3" / "replay_trace.json").read_text())
@@ -761,6 +764,70 @@ def test_continues_exactly(make, steps, capacity, rows, tmp_path):
     assert len(restored) == len(original)
     run([original, restored], steps, steps + 300)
     assert len(restored) == len(original) > 0
+
+
+NAMES = ("order", "file", "self", "allow_pickle", "entry", "arr_0", "0", "x", "x.npy")
+NAMES += ("a/b", "../a", "entry/0", "log/x", "", "a\0b", "\ud800", "__array__", "Ł")
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+@ALL
+def test_entries_of_any_name(make, shape, tmp_path):
+    """None is one of ours, of NumPy's or of the file's."""
+    number = itertools.count()
+    original, restored = make(seed=1), make(seed=2)
+    for i in range(18):
+        record = {name: np.full(shape, next(number), np.float32) for name in NAMES}
+        record |= {"is_first": np.array(i % 9 == 0), "is_last": np.array(i % 9 == 8)}
+        original.add(record)
+    before = original.sample()  # each number once: no two entries are mixed up
+    assert len(np.unique([before[name].ravel()[0] for name in NAMES])) == len(NAMES)
+    original.update(before["id"], {name: -before[name] for name in ("file", "x")})
+    saved = checkpoint.Checkpoints(tmp_path)
+    saved.save(1, {"replay": original.state_dict()}, pieces=original.pieces())
+    path, _ = saved.latest()
+    read = functools.partial(checkpoint.read_piece, path)
+    restored.load_state_dict(checkpoint.read(path, "replay"), read)
+    for _ in range(3):
+        ours, theirs = original.sample(), restored.sample()
+        assert list(ours) == list(theirs)
+        for name in ours:
+            np.testing.assert_array_equal(ours[name], theirs[name])
+        assert (ours["order"] >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("windows", lambda: replay.Windows(2, 3, 40, 10**7)),
+        ("sequences", lambda: replay.EpisodeSequences(2, 3, 40, 10**7, 0, 3, 3)),
+    ],
+)
+def test_pieces_with_the_names_of_entries(kind, make):
+    """Written before entries were numbered; some may be linked to new checkpoints."""
+    folder = GOLDEN / "replay_of_names"
+    with np.load(folder / f"{kind}_next.npz") as arrays:
+        expected = dict(arrays)
+    old = make()
+    read = functools.partial(checkpoint.read_piece, folder / kind)
+    old.load_state_dict(checkpoint.read(folder / kind, "replay"), read)
+    new, salvaged = make(), make()
+    state = json.loads(json.dumps(old.state_dict(), default=np.ndarray.tolist))
+    for name in ("streams", "queue", "episodes", "unfinished"):
+        if name in state:
+            state[name] = np.array(state[name], np.int64)
+    fresh = {piece.name: piece.arrays for piece in old.pieces()}
+
+    def mixed(name):
+        return fresh[name] if name.startswith("0-") else read(name)
+
+    new.load_state_dict(state, mixed)
+    salvaged.load_state_dict(state, mixed, {"1-0"})
+    assert 0 < len(salvaged) < len(old)
+    for number in range(3):
+        for batch in (old.sample(), new.sample()):
+            for name, values in batch.items():
+                np.testing.assert_array_equal(values, expected[f"{number}/{name}"])
 
 
 def test_a_state_is_only_loaded_where_it_fits(tmp_path):

@@ -27,6 +27,7 @@ from tests.test_v3 import BOX, space
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "v1"
 
 TINY = {
+    "precision": "float32",  # on a GPU too
     "deter_size": 16,
     "stoch_size": 4,
     "num_units": 8,

@@ -20,6 +20,7 @@ from tests.test_v3 import BOX, WALKER, space
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "v2"
 
 TINY = {
+    "precision": "float32",  # on a GPU too
     "rssm.deter": 16,
     "rssm.hidden": 8,
     "rssm.stoch": 4,

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ TRACE = pathlib.Path(__file__).parent / "golden" / "v3" / "replay_trace.json"
 WALKER = {"height": (), "orientations": (14,), "velocity": (9,)}
 BOX = spaces.Box(-1, 1, (2,), np.float32)
 TINY = {
+    "precision": "float32",  # on a GPU too
     "dyn.deter": 16,
     "dyn.hidden": 8,
     "dyn.stoch": 4,
@@ -79,6 +81,20 @@ def random_batch(agent, seed=0):
     hot = rng.integers(c.dyn.classes, size=(*lead, c.dyn.stoch))
     batch["stoch"] = np.eye(c.dyn.classes, dtype=np.float32)[hot]
     return batch
+
+
+@pytest.mark.parametrize(("actions", "expected"), [(1, 0.0), (2, 1.0), (4, 0.5)])
+def test_randomness_of_actions_is_a_number_for_a_single_action_too(actions, expected):
+    entropy = np.log(1 if actions == 1 else 2) * np.ones(3, np.float32)
+    dist = SimpleNamespace(entropy=lambda: entropy)
+    model = SimpleNamespace(prior=dist, belief=SimpleNamespace(dist=dist))
+    names = ["advantage", "reward", "goes_on", "ret", "value", "weight", "slow"]
+    found = {name: np.ones(3, np.float32) for name in names}
+    stats = {"offset": 0.0, "scale": 1.0, "lo": 0.0, "hi": 1.0}
+    behaviour = SimpleNamespace(**found, entropy=entropy, stats=stats)
+    agent = SimpleNamespace(discrete=True, actions=actions)
+    metrics = v3.summary(agent, 0.0, {}, model, None, behaviour)
+    assert float(metrics["rand/action"]) == pytest.approx(expected)
 
 
 # spec/v3.md, section 1: counted by running the official code.

@@ -19,14 +19,17 @@ import functools
 import inspect
 import io
 import operator
+import os
+import re
 import sys
 import tokenize
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from absl import flags
 
+from dreamer_tf import output
 from dreamer_tf.configs import ranges
 from dreamer_tf.errors import UserError
 
@@ -99,8 +102,8 @@ def updated(config: C, changes: Mapping[str, Any]) -> C:
     for name, value in changes.items():
         hint = known.get(name) or _open_hint(name, groups)
         if hint is None:
-            close = difflib.get_close_matches(name, known, 1)
-            text = f"did you mean '{close[0]}'?" if close else "there is none like it."
+            near = similar(name, known)
+            text = f"did you mean '{near[0]}'?" if near else "there is none like it."
             raise UserError(f"Unknown setting '{name}': {text}")
         checked[name] = _convert(name, hint, value)
     result = _replace(config, checked)
@@ -255,7 +258,9 @@ def _convert(name: str, hint: Any, value: Any) -> Any:
 
 def _parse(name: str, hint: Any, text: str) -> Any:
     """A flag's text as the field's type."""
-    inner, optional, _ = ranges.split(hint)
+    inner, optional, rules = ranges.split(hint)
+    if any(isinstance(rule, ranges.Path) for rule in rules):
+        return os.path.expanduser(text)
     if optional and text.lower() in ("none", ""):
         return None
     if typing.get_origin(inner) is tuple:
@@ -336,17 +341,64 @@ def define_number(
     flags.DEFINE_flag(flag, flag_values, module_name or sys.argv[0])
 
 
+def define_folder(
+    name: str,
+    default: str | None,
+    text: str,
+    flag_values: flags.FlagValues = flags.FLAGS,
+    module_name: str | None = None,
+) -> None:
+    """Defines a flag for a path, that is no field: `~` is the home directory."""
+    flag = flags.Flag(_Parser(name, ranges.Folder), _Serializer(), name, default, text)
+    flags.DEFINE_flag(flag, flag_values, module_name or sys.argv[0])
+
+
+def similar(name: str, known: Iterable[str]) -> list[str]:
+    """Names that are meant by one that does not exist, best first; at most four.
+
+    Across dots: "lr" finds "opt.lr", "dyn_deter" and "deter" find "dyn.deter".
+    """
+    known, words = list(known), re.split(r"[._-]", name.lower())
+    same, end, inside = [], [], []
+    for other in known:
+        parts = re.split(r"[._-]", other.lower())
+        if "".join(parts) == "".join(words):
+            same.append(other)
+        elif parts[-len(words) :] == words:
+            end.append(other)
+        elif any(parts[i : i + len(words)] == words for i in range(len(parts))):
+            inside.append(other)
+    return (same or end or inside or difflib.get_close_matches(name, known, 1))[:4]
+
+
+def parse(
+    flag_values: flags.FlagValues, argv: Sequence[str], known_only: bool = False
+) -> list[str]:
+    """Parses a command line; an unknown flag's error names those that are meant.
+
+    Returns:
+      The words that are no flags.
+    """
+    try:
+        return flag_values(argv, known_only=known_only)
+    except flags.UnrecognizedFlagError as error:
+        if "Did you mean" in str(error):
+            raise
+        near = similar(error.flagname, flag_values)
+        raise flags.UnrecognizedFlagError(error.flagname, suggestions=near) from error
+
+
 def parser(name: str) -> Callable[[list[str]], list[str]]:
     """For `app.run` of a script: its mistakes in flags are one line, as of `run.py`."""
 
-    def parse(argv: list[str]) -> list[str]:
+    def parse_all(argv: list[str]) -> list[str]:
         try:
-            return flags.FLAGS(argv)
+            return parse(flags.FLAGS, argv)
         except (flags.Error, ValueError) as error:
-            print(f"{name}: {error}", file=sys.stderr)
+            output.warn(f"{name}: {error}")
             sys.exit(2)
 
-    return parse
+    return parse_all
 
 
 def define_flags(

@@ -7,6 +7,7 @@ protocol means.
 """
 
 import difflib
+import re
 from typing import Any
 
 from dreamer_tf.configs import config_class, v3
@@ -67,6 +68,12 @@ def _check_task(task: str, benchmark: str):
     start = task.split("_")[0]
     kind = start if start in ("gym", "toy") else "dmc"
     # The environments refuse names that do not exist, and suggest similar ones.
+    if kind == "dmc" and re.search(r"[^a-z0-9_]", task):  # as ids of gymnasium have
+        add = "" if benchmark == "gym" else "--benchmark=gym "
+        raise UserError(
+            f"--task={task} is no task of dm_control; if it is an id of gymnasium, "
+            f"give {add}--task=gym_{task}."
+        )
     if kind == "dmc" and benchmark != "gym":
         return
     own = [name for name in BENCHMARKS if name.split("_")[0] == kind]
@@ -157,7 +164,7 @@ _V3_TOY = {
 
 # Per (version, benchmark), (version, protocol), (version, benchmark, protocol).
 _AGENT: dict[tuple, dict[str, Any]] = {
-    # Convolutions are faster without XLA on CPUs.
+    # Convolutions are faster without XLA on CPUs; on a GPU `jit` is always on.
     ("v1", "dmc_vision"): {"jit": False},
     ("v1", "toy_vision"): {"jit": False},
     # Small enough for two CPU cores; not settings of any paper. The actor's learning

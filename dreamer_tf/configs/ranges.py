@@ -85,10 +85,17 @@ class RegularExpression:
     def check(self, name: str, value: Any, sentence: str) -> None:
         try:
             re.compile(value)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise UserError(
                 f"{name} is '{value}', which is no regular expression: {error}."
             ) from error
+
+
+class Path:
+    """A file or folder; in a flag `~` stands for the home directory, as in a shell."""
+
+    def check(self, name: str, value: Any, sentence: str) -> None:
+        """Any text is one."""
 
 
 Count = Annotated[int, Range(at_least=1)]
@@ -102,6 +109,7 @@ Widths = tuple[Count, ...]
 Stages = Annotated[tuple[Count, ...], NotEmpty()]
 Activation = Annotated[str, ActivationName()]
 Pattern = Annotated[str, RegularExpression()]
+Folder = Annotated[str, Path()]
 
 
 def split(hint: Any) -> tuple[Any, bool, tuple[Rule, ...]]:

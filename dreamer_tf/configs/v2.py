@@ -191,7 +191,7 @@ class Config:
     eval_state_mean: bool = False  # do not sample latents in evaluation
     # of the layers' computation; auto: bfloat16 on a GPU, float32 on a CPU
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    # compile the update with XLA (TensorFlow backend, one device; JAX always does)
+    # compile the update with XLA (TensorFlow on one CPU; a GPU and JAX always do)
     jit: bool = True
 
     def validate(self):

@@ -203,7 +203,7 @@ class Config:
     repval_grad: bool = True  # train the world model through that loss
     # of the layers' computation; auto: bfloat16 on a GPU, float32 on a CPU
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    # compile the update with XLA (TensorFlow backend, one device; JAX always does)
+    # compile the update with XLA (TensorFlow on one CPU; a GPU and JAX always do)
     jit: bool = True
 
     def validate(self):

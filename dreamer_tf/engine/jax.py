@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import keras
-import numpy as np
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 from tensorflow_probability.substrates import jax as tfp  # noqa: F401
 
@@ -126,8 +125,8 @@ def normal(seed, shape):
 
 
 def to_host(tree: Any) -> Any:
-    """The same structure with NumPy arrays."""
-    return jax.tree.map(np.asarray, tree)
+    """The same structure with NumPy arrays, all of them fetched at once."""
+    return jax.device_get(tree)
 
 
 def _key(seed):

@@ -45,7 +45,7 @@ class KeptFunction:
       fn: takes structures of tensors, None for what is left out, and returns one.
       variables: every Keras variable that `fn` reads or assigns.
       name: everything that decides what `fn` computes, besides the shapes of its
-        arguments and variables and the code of this package; empty: not kept.
+        arguments and variables and the code of this package.
     """
 
     def __init__(self, fn: Callable, variables: Sequence, name: str):
@@ -64,7 +64,7 @@ class KeptFunction:
     def get_concrete_function(self, *specs) -> Concrete:
         """The function for arguments of these `tf.TensorSpec`s, traced if not kept."""
         values = [tf.TensorSpec(v.shape, v.dtype) for v in self.variables]
-        text = f"{self.name} {specs} {values}" if self.name else ""
+        text = f"{self.name} {specs} {values}"
         description = folder.read(text)
         if description is None:
             description = _describe(self.fn, specs, self.variables, values)

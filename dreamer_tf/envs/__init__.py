@@ -8,7 +8,9 @@ Importing this package loads no simulator and neither TensorFlow nor JAX.
 
 import difflib
 import functools
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from dreamer_tf.envs.base import Env, Record, action_size
 from dreamer_tf.envs.check import check_env, check_record
@@ -42,6 +44,8 @@ def make_env(
     camera: int | None = None,
     length: int = 0,
     fast_render: bool = False,
+    env_args: Mapping[str, Any] | None = None,
+    obs_keys: str = "",
 ) -> Env:
     """Makes an environment from a task's name.
 
@@ -58,6 +62,9 @@ def make_env(
         length: frames after which episodes are cut, 0 for the task's own limit.
         fast_render: dm_control without multi-sampling and with a small shadow map;
             faster in software, but other pixels than the papers'.
+        env_args: arguments of the constructor that `gym_<id>` names, by their names.
+        obs_keys: which of the entries that `obs` leaves are observed, a regular
+            expression that their whole names fit; empty: all that agents can use.
 
     Raises:
         UserError: the task or an argument is unknown or does not fit.
@@ -66,22 +73,29 @@ def make_env(
         raise UserError(f"seed is {seed}, but must be from 0 to {2**32 - 1}.")
     if not isinstance(task, str):
         _only_dmc("a gymnasium environment", camera, fast_render)
+        _only_gym("one that was constructed already", env_args)
         from dreamer_tf.envs.gymnasium import Gymnasium
 
-        return Gymnasium(task, seed, repeat, size, obs, length)
+        return Gymnasium(task, seed, repeat, size, obs, length, obs_keys=obs_keys)
     if task.startswith("gym_"):
         _only_dmc(task, camera, fast_render)
         from dreamer_tf.envs.gymnasium import Gymnasium
 
-        return Gymnasium(task.removeprefix("gym_"), seed, repeat, size, obs, length)
+        name = task.removeprefix("gym_")
+        return Gymnasium(
+            name, seed, repeat, size, obs, length, env_args, obs_keys=obs_keys
+        )
+    _only_gym(task, env_args)
     from dreamer_tf.envs import dmc, toy
 
     if task in toy.TASKS:
         _only_dmc(task, camera, fast_render)
-        return toy.Toy(task == "toy_discrete", seed, repeat, size, obs, length)
+        return toy.Toy(
+            task == "toy_discrete", seed, repeat, size, obs, length, obs_keys
+        )
     if dmc.canonical(task) not in dmc.tasks():
         raise _unknown(task)
-    return dmc.DMC(task, seed, repeat, size, obs, camera, length, fast_render)
+    return dmc.DMC(task, seed, repeat, size, obs, camera, length, fast_render, obs_keys)
 
 
 def make_envs(
@@ -130,13 +144,22 @@ def _only_dmc(task: str, camera: int | None, fast_render: bool) -> None:
         )
 
 
+def _only_gym(task: str, env_args: Mapping[str, Any] | None) -> None:
+    if env_args:
+        raise UserError(
+            f"env_args are for tasks gym_<id>, but the task is {task}: leave them out."
+        )
+
+
 def _unknown(task: str) -> UserError:
     known = list_tasks()
     # Compared without dmc_, so that both spellings find their neighbours.
     short = {name.removeprefix("dmc_"): name for name in known}
     short["cup_catch"] = "dmc_cup_catch"
     near = difflib.get_close_matches(task.removeprefix("dmc_"), short, 3)
-    if near:
+    if re.search(r"[^a-z0-9_]", task):  # as ids of gymnasium have
+        hint = f"an id of gymnasium is gym_<id>, such as gym_{task}."
+    elif near:
         hint = f"did you mean {' or '.join(short[n] for n in near)}?"
     else:
         hint = f"there are gym_<id> for gymnasium ids, and {', '.join(known)}."

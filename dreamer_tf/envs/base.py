@@ -6,21 +6,48 @@ led to the observation beside them; on the first record both are zero.
 """
 
 import abc
+import itertools
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
+from dreamer_tf.envs.foreign import Diverged, calling, shorten
 from dreamer_tf.errors import UserError
 
 Record = dict[str, np.ndarray]
+
+HOPELESS = 10  # episodes in a row that diverge before their first record
+ONE_HOT = 1_000_000  # choices, at most
+FLOAT32 = float(np.finfo(np.float32).max)
 
 FLAGS = ("is_first", "is_last", "is_terminal")
 RESERVED = ("action", "reward", *FLAGS)
 
 
+class Step(dict[str, np.ndarray]):
+    """A record, and what else is known of the decision that led to it.
+
+    Attributes:
+        frames: that it took; fewer than `repeat` if the episode ended during them.
+        diverged: how the simulation diverged (`Env`), empty if it did not.
+    """
+
+    def __init__(self, record: Record, frames: int, diverged: str = ""):
+        super().__init__(record)
+        self.frames, self.diverged = frames, diverged
+
+
 class Env(abc.ABC):
     """One environment. Subclasses say how to reset, move by one frame and look.
+
+    A simulation may diverge: dm_control says so with a PhysicsError, others return an
+    observation that is not finite. The episode then ends as if it were cut (`is_last`
+    without `is_terminal`), with the observation before and the rewards so far. A
+    reset that diverges is repeated with another seed, which follows from its own. After
+    `HOPELESS` times in a row without a record in between, a UserError is raised.
 
     Attributes:
         obs_space: `Dict` of float32 vectors (any shape) and uint8 `[H, W, C]` images.
@@ -28,10 +55,12 @@ class Env(abc.ABC):
         repeat: frames per decision; rewards are summed over them.
         length: frames after which an episode is cut (`is_last` without
             `is_terminal`); 0 leaves the task's own limit alone.
+        ignored: what else the task observes, and why it is not in `obs_space`.
     """
 
     obs_space: spaces.Dict
     action_space: spaces.Box | spaces.Discrete
+    ignored: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,
@@ -53,7 +82,8 @@ class Env(abc.ABC):
         if clashes:
             raise UserError(
                 f'The observation has an entry "{clashes[0]}", a name that records use '
-                "themselves: rename it in your environment."
+                "themselves: rename it in your environment, or leave it out with "
+                "--obs_keys."
             )
         # The order of the entries is the task's own, as in the official code.
         self.obs_space = spaces.Dict(dict(obs_space), sort_keys=False)
@@ -62,6 +92,11 @@ class Env(abc.ABC):
         self.length = int(length)
         self._frames = 0
         self._over = True
+        self._seen: Record = {}  # the observation of the last record
+        self._in_vain = 0  # episodes in a row that diverged before their first record
+        # Named in the sentences about what goes wrong in the subclass.
+        self._title = type(self).__name__
+        self._owner: Any = self
 
     @abc.abstractmethod
     def _reset(self, seed: int | None) -> None:
@@ -70,6 +105,9 @@ class Env(abc.ABC):
     @abc.abstractmethod
     def _frame(self, action: np.ndarray | int) -> tuple[float, bool, bool]:
         """Moves by one frame, returns reward, is_last and is_terminal.
+
+        It raises `Diverged`, as `_reset` and `_observe` may, if the simulation cannot
+        go on.
 
         `action` is float32 `[A]` within [-1, 1], or the index of a discrete action.
         """
@@ -96,11 +134,27 @@ class Env(abc.ABC):
 
         The same seed and the same actions give the same episode. Without a seed
         the environment's random stream just goes on.
+
+        Raises:
+            UserError: the environment raised an error, or keeps diverging.
         """
-        self._reset(seed)
+        diverged, again = "", seed
+        for attempt in itertools.count(1):
+            try:
+                with calling(self._title, "reset", self._owner):
+                    self._reset(again)
+                    self._seen = self._look()
+                break
+            except Diverged as error:
+                diverged = str(error)
+                self._begun_in_vain(diverged)
+                if seed is not None:
+                    sequence = np.random.SeedSequence(seed, spawn_key=(attempt,))
+                    again = int(sequence.generate_state(1)[0])
         self._frames = 0
         self._over = False
-        return self._record(np.zeros(action_size(self.action_space)), 0.0, first=True)
+        action = np.zeros(action_size(self.action_space))
+        return Step(self._record(action, 0.0, first=True), 0, diverged)
 
     def step(self, action: np.ndarray) -> Record:
         """Repeats an action for `repeat` frames and returns the record it led to.
@@ -114,6 +168,7 @@ class Env(abc.ABC):
         Raises:
             ValueError: the action has the wrong shape or is not finite.
             RuntimeError: the episode is over.
+            UserError: the environment raised an error, or keeps diverging.
         """
         if self._over:
             raise RuntimeError("The episode is over: call reset() before step().")
@@ -129,31 +184,57 @@ class Env(abc.ABC):
             executed: np.ndarray | int = int(action.argmax())
         else:
             executed = action.clip(-1, 1)
-        total, last, terminal = 0.0, False, False
-        for _ in range(self.repeat):
-            reward, last, terminal = self._frame(executed)
-            total += reward
-            self._frames += 1
-            last = last or terminal or (0 < self.length <= self._frames)
-            if last:
-                break
+        start = self._frames == 0
+        self._over = True  # unless what follows succeeds
+        diverged, total, taken, last, terminal = "", 0.0, 0, False, False
+        try:
+            with calling(self._title, "step", self._owner):
+                for _ in range(self.repeat):
+                    taken += 1
+                    reward, last, terminal = self._frame(executed)
+                    if not abs(total + reward) <= FLOAT32:
+                        self._look()  # raises Diverged if it is not finite either
+                        fits = "not finite" if not np.isfinite(reward) else "too large"
+                        raise UserError(f"The reward is {fits}: {reward}.")
+                    total += reward
+                    self._frames += 1
+                    last = last or terminal or self._frames == self.length
+                    if last:
+                        break
+                self._seen = self._look()
+            self._in_vain = 0
+        except Diverged as error:
+            diverged, last, terminal = str(error), True, False
+            if start:
+                self._begun_in_vain(diverged)
+            # Copies: replay keeps the arrays of the record before.
+            self._seen = {name: np.array(x) for name, x in self._seen.items()}
         self._over = last
-        return self._record(action, total, last=last, terminal=terminal)
+        record = self._record(action, total, last=last, terminal=terminal)
+        return Step(record, taken, diverged)
 
-    def replay(self, episode: tuple[int, np.ndarray]) -> Record:
-        """Brings an unfinished episode back: its seed, and its actions `[T, A]`.
+    def _begun_in_vain(self, diverged: str) -> None:
+        self._in_vain += 1
+        if self._in_vain >= HOPELESS:
+            raise UserError(
+                f"{self._title} diverged in {HOPELESS} episodes in a row before their "
+                f"first step was done: {diverged}; see how it begins an episode."
+            )
 
-        Returns its last record, again, if the environment is deterministic.
-        """
-        seed, actions = episode
-        record = self.reset(seed)
-        for action in actions:
-            record = self.step(action)
-        return record
+    def _look(self) -> Record:
+        """The present observation, if it is finite."""
+        seen = self._observe()
+        for name, value in seen.items():
+            numbers = getattr(getattr(value, "dtype", None), "kind", "") == "f"
+            if numbers and not np.isfinite(value).all():
+                raise Diverged(
+                    f'observation entry "{name}" is not finite: {shorten(value)}'
+                )
+        return seen
 
     def _record(self, action, reward, first=False, last=False, terminal=False):
         return {
-            **self._observe(),
+            **self._seen,
             "action": np.array(action, np.float32),  # a copy: callers reuse theirs
             "reward": np.asarray(reward, np.float32),
             "is_first": np.asarray(first),
@@ -197,21 +278,32 @@ def check_obs(obs: str) -> None:
 
 
 class ActionScale:
-    """Maps [-1, 1] to the bounds of each dimension; unbounded ones stay as they are.
+    """Maps [-1, 1] into a space's bounds, each dimension by the same rule.
 
-    MuJoCo writes an actuator without limits as ±1e10, which counts as unbounded here:
-    stretching [-1, 1] over that (as the official code would, for the two lqr tasks
-    only) leaves nothing to control.
+        low and high      [-1, 1] is stretched to [low, high]
+        low alone         [-1, 1] is moved to [low, low + 2]
+        high alone        [-1, 1] is moved to [high - 2, high]
+        neither           [-1, 1] stays as it is
+
+    Every finite bound counts, however large.
+
+    Args:
+        low, high: the bounds, of any shape; infinite where there is none.
+        dtype: of the result.
     """
 
-    def __init__(self, low: np.ndarray, high: np.ndarray):
-        low = np.asarray(low, np.float64)
-        high = np.asarray(high, np.float64)
-        bounded = (np.abs(low) < 1e10) & (np.abs(high) < 1e10)
-        self._low = np.where(bounded, low, -1)
-        self._high = np.where(bounded, high, 1)
+    def __init__(self, low: np.ndarray, high: np.ndarray, dtype: Any = np.float64):
+        self._bounds = np.asarray(low, dtype), np.asarray(high, dtype)
+        low, high = (np.asarray(bound, np.float64) for bound in self._bounds)
+        # As far as there is no bound, the length of the interval is 2.
+        below_high = np.where(np.isfinite(high), high - 2, -1)
+        self._low = np.where(np.isfinite(low), low, below_high)
+        high = np.where(np.isfinite(high), high, self._low + 2)
+        self._half = high / 2 - self._low / 2  # whose double may be too large a number
 
     def __call__(self, action: np.ndarray | int) -> np.ndarray:
-        """Takes an action as agents give it, returns float64 within the bounds."""
-        fraction = (np.asarray(action, np.float64) + 1) / 2
-        return self._low + fraction * (self._high - self._low)
+        """Takes an action `[A]` as agents give it; the result lies in the bounds."""
+        low, high = self._bounds
+        with np.errstate(over="ignore"):  # it is clipped
+            moved = self._low + (np.asarray(action, np.float64) + 1) * self._half
+            return np.clip(moved.astype(low.dtype), low, high)

@@ -22,11 +22,17 @@ from dreamer_tf.envs.base import (
     check_obs,
     image_box,
 )
+from dreamer_tf.envs.choice import choose
+from dreamer_tf.envs.foreign import calling
 from dreamer_tf.errors import UserError
 
 # Camera 0 of the quadruped does not follow it. The rodent is no task of the suite
 # itself; its entry completes the official rule.
 CAMERAS = {"quadruped": 2, "rodent": 4}
+
+# How MuJoCo writes that an actuator has no limit (mjMAXVAL). To stretch [-1, 1] over
+# that, as the official code would for the two lqr tasks, leaves nothing to control.
+UNLIMITED = 1e10
 
 _VERSIONS = "dm_control==1.0.50 needs mujoco==3.17.0 (mujoco 4 breaks every task)"
 
@@ -58,17 +64,19 @@ class DMC(Env):
         camera: int | None = None,
         length: int = 0,
         fast_render: bool = False,
+        obs_keys: str = "",
     ):
         check_obs(obs)
         domain, name = split(task)
         if obs != "proprio":
             gl.choose()
-        try:
-            self._env = _suite().load(domain, name, task_kwargs={"random": seed})
-        except AttributeError as error:
-            raise UserError(
-                f"{domain}_{name} cannot be loaded: {error}; {_VERSIONS}."
-            ) from error
+        with calling(f"{domain}_{name}", "load"):
+            try:
+                self._env = _suite().load(domain, name, task_kwargs={"random": seed})
+            except AttributeError as error:
+                raise UserError(
+                    f"{domain}_{name} cannot be loaded: {error}; {_VERSIONS}."
+                ) from error
         # quadruped_escape asks for the graphics context at every reset, to upload its
         # terrain. It gets none until there is a picture to draw, which uploads all.
         self._env.physics._make_rendering_contexts = lambda: None
@@ -97,12 +105,17 @@ class DMC(Env):
                 if np.prod(spec.shape) > 0:
                     self._vectors[key.replace("/", "_")] = key
                     entries[key.replace("/", "_")] = box(spec.shape)
+        entries, self.ignored = choose(entries, obs_keys)
+        self._vectors = {n: key for n, key in self._vectors.items() if n in entries}
         action = self._env.action_spec()
+        low = np.broadcast_to(action.minimum, action.shape)
+        high = np.broadcast_to(action.maximum, action.shape)
         self._scale = ActionScale(
-            np.broadcast_to(action.minimum, action.shape),
-            np.broadcast_to(action.maximum, action.shape),
+            np.where(low <= -UNLIMITED, -np.inf, low),
+            np.where(high >= UNLIMITED, np.inf, high),
         )
         super().__init__(entries, action_box(action.shape[0]), repeat, length)
+        self._title = f"{domain}_{name}"
         self._observation: dict[str, Any] = {}
 
     def _reset(self, seed: int | None) -> None:
@@ -122,7 +135,8 @@ class DMC(Env):
         if "image" in self.obs_space.spaces:
             record["image"] = self._picture(self._size)
         for name, key in self._vectors.items():
-            record[name] = np.array(self._observation[key], np.float32)
+            with np.errstate(over="ignore"):  # infinity is noticed later
+                record[name] = np.array(self._observation[key], np.float32)
         return record
 
     def render(self, size: int | None = None) -> np.ndarray:
@@ -130,7 +144,8 @@ class DMC(Env):
         return self._picture(size or self._size)
 
     def close(self) -> None:
-        self._env.close()
+        with calling(self._title, "close"):
+            self._env.close()
 
     def _picture(self, size: int) -> np.ndarray:
         physics = self._env.physics

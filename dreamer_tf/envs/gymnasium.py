@@ -7,26 +7,36 @@
 What an observation space becomes:
 
     Box            float32 of the same shape, named `vector`
-    uint8 [H,W,C]  an image of `size` x `size`, named `image`; [H,W] gets C = 1
+    picture        uint8 of `size` x `size`, named `image`; [H, W] gets C = 1. Pictures
+                   are uint8 [H, W] or [H, W, C], and float [H, W, C] from 0 to 1; C is
+                   at most 4. Stacks of frames and [C, H, W] are refused.
     Discrete(n)    float32 [n], one-hot, named `vector`
-    Dict           its entries under their own names, nested ones joined by "_"
+    Dict           its entries under their own names, nested ones joined by "_", which
+                   also replaces "/"
 
 `obs` picks among them: "proprio" the vectors, "image" the images, "both" all. Where
-images are asked for and the environment observes none, it is rendered as `image`.
+images are asked for and the environment observes none, it is rendered as `image`, in
+its proportions. "proprio" takes a grid of at most 15 x 15 cells, such as MiniGrid's, as
+a vector of its numbers. Of what is left, `obs_keys` picks by name, and what it names
+must be of use. Other entries of a Dict are ignored; `Gymnasium.ignored` says why.
+`observations.py` says what of an observation is checked.
+
+Actions are Discrete, or a Box of floats, into which [-1, 1] is mapped by the rule of
+`base.ActionScale`. All that an environment raises becomes one sentence (`foreign.py`).
 """
 
 import difflib
 import re
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from dreamer_tf.envs import gl
+from dreamer_tf.envs import foreign, gl, observations
 from dreamer_tf.envs.base import (
+    ONE_HOT,
     ActionScale,
     Env,
     Record,
@@ -35,6 +45,8 @@ from dreamer_tf.envs.base import (
     check_obs,
     image_box,
 )
+from dreamer_tf.envs.choice import NOT_CHOSEN, check_keys, fits, none_fits
+from dreamer_tf.envs.foreign import calling, shorten
 from dreamer_tf.errors import UserError, reason
 
 
@@ -42,9 +54,17 @@ class Entry(NamedTuple):
     """One entry of our observation and where it comes from in theirs."""
 
     name: str
-    keys: tuple[str, ...]
+    keys: tuple[Any, ...]
     space: spaces.Box
-    convert: Callable[[Any], np.ndarray]
+    convert: observations.Convert
+
+
+class Found(NamedTuple):
+    """What is observed of an environment."""
+
+    entries: list[Entry]
+    render: bool  # as the entry `image`, besides
+    ignored: dict[str, str]  # the other entries, and why
 
 
 class Gymnasium(Env):
@@ -57,6 +77,8 @@ class Gymnasium(Env):
         size: height and width of images.
         obs: "proprio", "image" or "both".
         length: frames after which episodes are cut, 0 for the environment's limit.
+        env_args: arguments of the constructor that an id names.
+        obs_keys: which entries are observed, a regular expression (see `choice`).
     """
 
     def __init__(
@@ -67,53 +89,64 @@ class Gymnasium(Env):
         size: int = 64,
         obs: str = "proprio",
         length: int = 0,
+        env_args: Mapping[str, Any] | None = None,
+        obs_keys: str = "",
     ):
         check_obs(obs)
-        self._env = _load(env) if isinstance(env, str) else env
+        self._env = _load(env, env_args or {}) if isinstance(env, str) else env
+        if not isinstance(self._env, gymnasium.Env):
+            raise UserError(
+                f"The environment is {shorten(self._env)}: it must be a gymnasium.Env "
+                "or a task's name; those of the old gym package are none."
+            )
+        title = _title(self._env)
+        observed = _space(self._env, title, "observation_space")
         self._seed: int | None = seed
         self._size = size
-        entries = list(_entries(self._env.observation_space, (), size))
-        images = [entry for entry in entries if entry.space.dtype == np.uint8]
-        vectors = [entry for entry in entries if entry.space.dtype != np.uint8]
-        if obs == "proprio" and not vectors:
+        found = _entries(observed, size, obs, obs_keys)
+        if not found.entries and not found.render:
             raise UserError(
-                f"obs is proprio, but {_title(self._env)} observes images only: use "
-                "--obs=image."
+                f"obs is proprio, but {title} observes images only: use --obs=image."
             )
-        self._entries = {"proprio": vectors, "image": images, "both": entries}[obs]
-        self._render = obs != "proprio" and not images
+        self._entries, self._render, self.ignored = found
         space: dict[str, spaces.Space] = {}
         if self._render:
             space["image"] = image_box(size, size)
         for entry in self._entries:
             if entry.name in space:
                 raise UserError(
-                    f"Two observation entries of {_title(self._env)} are called "
+                    f"Two observation entries of {title} are called "
                     f'"{entry.name}" (nested names are joined by "_", and rendered '
                     'images are called "image"): rename one.'
                 )
             space[entry.name] = entry.space
         self._scale: Callable[[Any], Any]
-        action_space, self._scale = _action(self._env.action_space)
+        action_space, self._scale = _action(_space(self._env, title, "action_space"))
         super().__init__(space, action_space, repeat, length)
+        self._title, self._owner = title, self._env
         self._observation: Any = None
 
     def _reset(self, seed: int | None) -> None:
         if seed is None:
             seed, self._seed = self._seed, None  # the first time only
-        try:
-            self._observation, _ = self._env.reset(seed=seed)
-        except Exception as error:
-            raise _failed(self._env, "reset", error) from error
+        result = self._env.reset(seed=seed)
+        pair = isinstance(result, tuple) and len(result) == 2
+        if not pair or not isinstance(result[1], Mapping):
+            raise foreign.wrong_result(self._title, "reset", self._env, result)
+        self._observation = result[0]
 
     def _frame(self, action: np.ndarray | int) -> tuple[float, bool, bool]:
+        result = self._env.step(self._scale(action))
+        if not isinstance(result, tuple) or len(result) != 5:
+            raise foreign.wrong_result(self._title, "step", self._env, result)
+        self._observation, reward, terminated, truncated, _ = result
         try:
-            self._observation, reward, terminated, truncated, _ = self._env.step(
-                self._scale(action)
-            )
-        except Exception as error:
-            raise _failed(self._env, "step", error) from error
-        return _number(reward), bool(terminated or truncated), bool(terminated)
+            terminal = _flag("terminated", terminated)
+            last = terminal or _flag("truncated", truncated)
+            return _number(reward), last, terminal
+        except (TypeError, ValueError) as error:
+            where = foreign.at(self._env, "step")
+            raise UserError(f"{error} (step() of {self._title}{where}).") from error
 
     def _observe(self) -> Record:
         record = {}
@@ -123,117 +156,181 @@ class Gymnasium(Env):
             value = self._observation
             try:
                 for key in entry.keys:
+                    if not isinstance(value, Mapping):
+                        raise TypeError(f"{shorten(value)} is no dict")
                     value = value[key]
                 record[entry.name] = entry.convert(value)
             except (LookupError, TypeError, ValueError) as error:
                 raise UserError(
-                    f'Observation entry "{entry.name}" of {_title(self._env)} is not '
-                    f"of its space ({reason(error)}): return what observation_space "
-                    "says."
+                    f'Observation entry "{entry.name}" of {self._title} is not of its '
+                    f"space ({reason(error)}): return what observation_space says."
                 ) from error
         return record
 
     def render(self, size: int | None = None) -> np.ndarray:
-        if hasattr(self._env.unwrapped, "mujoco_renderer"):
-            gl.choose()
-        try:
-            picture = self._env.render()
-        except gymnasium.error.DependencyNotInstalled as error:
+        instead = "or use --obs=proprio, which needs no pictures"
+        with calling(self._title, "render", self._env):
+            if hasattr(self._env.unwrapped, "mujoco_renderer"):
+                gl.choose()
+            try:
+                picture = self._env.render()
+            except NotImplementedError as error:
+                raise UserError(
+                    f"{self._title} cannot be rendered, as it has no render(): write "
+                    f"one that returns an array [H, W, 3], {instead}."
+                ) from error
+            except gymnasium.error.DependencyNotInstalled as error:
+                raise UserError(
+                    f"{self._title} cannot be rendered: {reason(error)}."
+                ) from error
+        if not isinstance(picture, np.ndarray):
             raise UserError(
-                f"{_title(self._env)} cannot be rendered: {error}."
-            ) from error
-        if not isinstance(picture, np.ndarray) or picture.ndim != 3:
-            raise UserError(
-                f"{_title(self._env)} was rendered as {type(picture).__name__}, not as "
+                f"{self._title} was rendered as {type(picture).__name__}, not as "
                 'an array [H, W, 3]: construct it with render_mode="rgb_array".'
             )
-        return _resize(picture[..., :3].astype(np.uint8), size or self._size)
+        try:
+            return observations.scene(picture, size or self._size)
+        except TypeError as error:
+            raise UserError(
+                f"{self._title} cannot be rendered, as {error}: return uint8 "
+                f"[H, W, 3] from render(), {instead}."
+            ) from error
 
     def close(self) -> None:
-        self._env.close()
+        with calling(self._title, "close", self._env):
+            self._env.close()
 
 
-def _load(name: str) -> "gymnasium.Env":
+def _load(name: str, env_args: Mapping[str, Any]) -> "gymnasium.Env":
+    arguments = {"disable_env_checker": True, **env_args}
     try:
         try:
-            return gymnasium.make(
-                name, render_mode="rgb_array", disable_env_checker=True
-            )
-        except TypeError:  # it has no such argument, so it cannot be rendered either
-            return gymnasium.make(name, disable_env_checker=True)
-    except Exception as error:  # a constructor raises all sorts
+            return gymnasium.make(name, **{"render_mode": "rgb_array", **arguments})
+        except TypeError:
+            if "render_mode" in env_args:
+                raise
+            # If it has no such argument, it cannot be rendered either.
+            return gymnasium.make(name, **arguments)
+    except (Exception, SystemExit) as error:  # a constructor raises all sorts
+        why = re.split(r" Did you mean|\n| was raised from the env", str(error).strip())
+        place = foreign.raised(error)
         near = difflib.get_close_matches(name, gymnasium.registry, 3)
-        hint = f", did you mean {' or '.join('gym_' + n for n in near)}"
-        why = re.split(r" Did you mean|\n", str(error).strip())[0].rstrip(". ")
-        raise UserError(
-            f'task "gym_{name}" cannot be made: {why or type(error).__name__}'
-            f"{hint if near and name not in near else ''} "
-            "(an environment of another package is gym_<package>:<id>)."
-        ) from error
+        if place:
+            hint = f" ({type(error).__name__} at {place})"
+        elif near and name not in near:
+            hint = f", did you mean {' or '.join('gym_' + n for n in near)}{_PACKAGES}"
+        else:
+            hint = _PACKAGES
+        text = foreign.cut(why[0].rstrip(". "), 300) or type(error).__name__
+        raise UserError(f'task "gym_{name}" cannot be made: {text}{hint}.') from error
 
 
-def _failed(env: "gymnasium.Env", method: str, error: Exception) -> UserError:
-    """One sentence about what an environment raised; the error says more."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return UserError(
-        f"{_title(env)} failed in {method}() with {type(error).__name__} "
-        f"({reason(error)}) at {place.filename}:{place.lineno}: correct it there."
-    )
+_PACKAGES = " (an environment of another package is gym_<package>:<id>)"
 
 
 def _title(env: "gymnasium.Env") -> str:
-    return env.spec.id if env.spec else type(env.unwrapped).__name__
+    try:
+        return env.spec.id if env.spec else type(env.unwrapped).__name__
+    except Exception:  # properties of foreign code
+        return type(env).__name__
 
 
-def _entries(space: spaces.Space, keys: tuple[str, ...], size: int) -> Iterator[Entry]:
-    """Flattens an observation space, depth first, in its own order."""
-    path = "_".join(keys)
+def _space(env: "gymnasium.Env", title: str, name: str) -> spaces.Space:
+    """The observation or the action space."""
+    with calling(title, name, env):
+        space = getattr(env, name, None)
+    if isinstance(space, spaces.Space):
+        return space
+    where = foreign.at(env, "__init__") or foreign.at(env, "reset")
+    raise UserError(
+        f"{title}{where} has "
+        f"{'no' if space is None else shorten(space) + ' as'} {name}: set it to a "
+        "space of gymnasium.spaces."
+    )
+
+
+def _entries(space: spaces.Space, size: int, obs: str, obs_keys: str) -> Found:
+    """Which entries are used, and why the others are not.
+
+    Raises:
+        UserError: an entry that is asked for cannot be used, or none fits `obs_keys`.
+    """
+    check_keys(obs_keys)
+    entries: list[Entry] = []
+    useless: dict[str, tuple[spaces.Space, UserError]] = {}
+    for keys, leaf in _leaves(space, ()):
+        try:
+            entries.append(_entry(leaf, keys, size, obs))
+        except UserError as error:
+            if not keys:
+                raise
+            useless[_path(keys)] = leaf, error
+    for name, (leaf, wrong) in useless.items():
+        picture = obs != "proprio" and isinstance(leaf, spaces.Box)
+        nothing = obs == "proprio" and not entries
+        if fits(name, obs_keys) and (obs_keys or picture or nothing):
+            text = str(wrong).rstrip(".")
+            raise UserError(f"{text}; --obs_keys can leave it out.") from wrong
+    ignored = {name: type(leaf).__name__ for name, (leaf, _) in useless.items()}
+    images = [entry for entry in entries if entry.space.dtype == np.uint8]
+    render = obs != "proprio" and not images
+    kinds = {"proprio": "f", "image": "u", "both": "fu"}[obs]
+    seen = [entry for entry in entries if entry.space.dtype.kind in kinds]
+    ignored |= {e.name: f"--obs={obs}" for e in entries if e not in seen}
+    names = [*["image"] * render, *(entry.name for entry in seen)]
+    if names and not any(fits(name, obs_keys) for name in names):
+        raise none_fits(obs_keys, names)
+    ignored |= {name: NOT_CHOSEN for name in names if not fits(name, obs_keys)}
+    chosen = [entry for entry in seen if fits(entry.name, obs_keys)]
+    return Found(chosen, render and fits("image", obs_keys), ignored)
+
+
+def _leaves(
+    space: spaces.Space, keys: tuple[Any, ...]
+) -> Iterator[tuple[tuple[Any, ...], spaces.Space]]:
+    """What nested Dicts hold and the keys to it, depth first, in their own order."""
     if isinstance(space, spaces.Dict):
         for key, inner in space.spaces.items():
-            yield from _entries(inner, (*keys, str(key)), size)
-    elif isinstance(space, spaces.Discrete):
-        one_hot = np.eye(int(space.n), dtype=np.float32)
-        start = int(space.start)
-        yield Entry(
-            path or "vector",
-            keys,
-            box((int(space.n),)),
-            lambda x: one_hot[x - start].copy(),
-        )
-    elif isinstance(space, spaces.Box) and _looks_like_image(space, path):
-        channels = space.shape[2] if len(space.shape) == 3 else 1
-        yield Entry(
-            path or "image",
-            keys,
-            image_box(size, size, channels),
-            lambda x: _resize(np.asarray(x, np.uint8), size),
-        )
-    elif isinstance(space, spaces.Box):
-        yield Entry(
-            path or "vector",
-            keys,
-            box(space.shape),
-            lambda x: np.array(x, np.float32),
-        )
+            yield from _leaves(inner, (*keys, key))
     else:
-        where = f'entry "{path}"' if path else "space"
-        raise UserError(
-            f"The observation {where} is {space}, but only Box, Discrete and Dict are "
-            "supported: wrap the environment, for example in "
-            "gymnasium.wrappers.FlattenObservation."
-        )
+        yield keys, space
 
 
-def _looks_like_image(space: spaces.Box, path: str) -> bool:
-    if space.dtype != np.uint8 or len(space.shape) not in (2, 3):
-        return False
-    if len(space.shape) == 3 and space.shape[0] <= 4 < space.shape[2]:
-        raise UserError(
-            f'The observation entry "{path or "image"}" has shape {space.shape}: '
-            "images are [height, width, channels], so move the channels last, for "
-            "example with gymnasium.wrappers.TransformObservation."
-        )
-    return True
+def _path(keys: tuple[Any, ...]) -> str:
+    return "_".join(map(str, keys)).replace("/", "_")
+
+
+def _entry(space: spaces.Space, keys: tuple[Any, ...], size: int, obs: str) -> Entry:
+    """What becomes of an entry that is no Dict; UserError if it cannot be used."""
+    path = _path(keys)
+    where = f'entry "{path}"' if path else "space"
+    if isinstance(space, spaces.Box) and 0 in space.shape:
+        raise UserError(f"The observation {where} is {space}, which holds no number.")
+    if isinstance(space, spaces.Discrete):
+        _check_choices(space, f'observation entry "{path or "vector"}"')
+        convert = observations.one_hot(space)
+        return Entry(path or "vector", keys, box((int(space.n),)), convert)
+    if (
+        isinstance(space, spaces.Box)
+        and obs == "proprio"
+        and observations.is_grid(space)
+    ):
+        convert = observations.grid(space)
+        return Entry(path or "vector", keys, box((space.low.size,)), convert)
+    if isinstance(space, spaces.Box) and observations.is_picture(
+        space, path or "image"
+    ):
+        channels = space.shape[2] if len(space.shape) == 3 else 1
+        convert = observations.picture(space, size)
+        return Entry(path or "image", keys, image_box(size, size, channels), convert)
+    if isinstance(space, spaces.Box):
+        convert = observations.vector(space)
+        return Entry(path or "vector", keys, box(space.shape), convert)
+    raise UserError(
+        f"The observation {where} is {shorten(space)}, but only Box, Discrete and "
+        "Dict are supported: wrap the environment, for example in "
+        "gymnasium.wrappers.FlattenObservation."
+    )
 
 
 def _action(
@@ -241,43 +338,42 @@ def _action(
 ) -> tuple[spaces.Box | spaces.Discrete, Callable[[Any], Any]]:
     """Our action space, and the map from our actions to theirs."""
     if isinstance(space, spaces.Discrete):
+        _check_choices(space, "action space")
         start = int(space.start)
         return spaces.Discrete(int(space.n)), lambda index: start + index
-    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
-        scale = ActionScale(space.low.ravel(), space.high.ravel())
-        shape, dtype = space.shape, space.dtype
-        return action_box(
-            space.low.size
-        ), lambda action: scale(action).reshape(shape).astype(dtype)
+    if isinstance(space, spaces.Box) and space.dtype.kind == "f" and space.low.size:
+        scale = ActionScale(space.low.ravel(), space.high.ravel(), space.dtype)
+        shape = space.shape
+        return action_box(space.low.size), lambda action: scale(action).reshape(shape)
     raise UserError(
-        f"The action space is {space}, but only Discrete and Box of floats are "
-        "supported: wrap the environment in gymnasium.wrappers.TransformAction."
+        f"The action space is {shorten(space)}, but only Discrete and Box of "
+        "floats are supported: wrap the environment in "
+        "gymnasium.wrappers.TransformAction."
     )
 
 
-def _number(reward: Any) -> float:
-    if np.size(reward) != 1:
+def _check_choices(space: spaces.Discrete, what: str) -> None:
+    if space.n > ONE_HOT:
         raise UserError(
-            f"The reward has shape {np.shape(reward)}: return one number per step."
+            f"The {what} is {space}, and would be a vector of so many numbers: it can "
+            f"be a Discrete of at most {ONE_HOT:,}."
         )
-    try:
-        return float(np.asarray(reward).item())
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"The reward is {reward!r}: return one number per step."
-        ) from error
 
 
-def _resize(image: np.ndarray, size: int) -> np.ndarray:
-    """uint8 `[H, W]` or `[H, W, C]` to `[size, size, C]`, averaging over areas."""
-    from PIL import Image
+def _number(reward: Any) -> float:
+    number = np.asarray(reward)
+    if number.size != 1:
+        raise ValueError(f"The reward has shape {number.shape}: return one {_NUMBER}")
+    if number.dtype.kind not in "biuf":  # such as of a text, or of 10**400
+        raise TypeError(f"The reward is {shorten(reward)}: return one {_NUMBER}")
+    return float(number.item())
 
-    if image.ndim == 2:
-        image = image[..., None]
-    if image.shape[:2] == (size, size):
-        return image.copy()
-    channels = [
-        np.asarray(Image.fromarray(channel).resize((size, size), Image.Resampling.BOX))
-        for channel in np.moveaxis(np.ascontiguousarray(image), 2, 0)
-    ]
-    return np.stack(channels, -1)
+
+_NUMBER = "number per step that float32 can hold"
+
+
+def _flag(name: str, value: Any) -> bool:
+    flag = np.asarray(value)
+    if flag.size != 1 or flag.dtype.kind not in "biu":
+        raise TypeError(f"{name} is {shorten(value)}: return one bool per step")
+    return bool(flag.item())

@@ -22,7 +22,13 @@ def check_obs_space(
             f"The observation space is {space}; it must be a Dict of named entries."
         )
     shapes = {}
+    names = ", ".join((*IN_BATCHES, *taken))
     for key, entry in space.spaces.items():
+        if not isinstance(key, str) or not key.isprintable() or not key:
+            raise UserError(
+                f"An observation entry is called {key!r}; its name must be a text of "
+                "characters that can be printed."
+            )
         image = entry.dtype == np.uint8 and len(entry.shape or ()) == 3
         vector = entry.dtype == np.float32 and len(entry.shape or ()) <= 2
         if not isinstance(entry, spaces.Box) or not (image or vector):
@@ -33,7 +39,7 @@ def check_obs_space(
         if key in (*IN_BATCHES, *taken) or "/" in key:
             raise UserError(
                 f"Observation '{key}' has a name that cannot be used; rename it to one "
-                f"without '/' that is none of {', '.join((*IN_BATCHES, *taken))}."
+                f"without '/' that is none of {names}, or leave it out with --obs_keys."
             )
         if 0 in entry.shape:
             raise UserError(

@@ -19,6 +19,7 @@ import numpy as np
 from gymnasium import spaces
 
 from dreamer_tf.envs.base import Env, Record, action_box, box, check_obs, image_box
+from dreamer_tf.envs.choice import choose
 
 TASKS = ("toy", "toy_discrete")
 LENGTH = 50
@@ -47,6 +48,7 @@ class Toy(Env):
         size: int = 64,
         obs: str = "proprio",
         length: int = 0,
+        obs_keys: str = "",
     ):
         check_obs(obs)
         entries: dict[str, spaces.Space] = {}
@@ -55,6 +57,7 @@ class Toy(Env):
         if obs != "image":
             entries["position"] = box((2,))
             entries["offset"] = box((2,))
+        entries, self.ignored = choose(entries, obs_keys)
         action_space = spaces.Discrete(len(DIRECTIONS)) if discrete else action_box(2)
         super().__init__(entries, action_space, repeat, length or LENGTH)
         self._size = size
@@ -72,13 +75,13 @@ class Toy(Env):
         return 1 - float(np.linalg.norm(TARGET - self._position)), False, False
 
     def _observe(self) -> Record:
-        record = {}
+        record = {
+            "position": self._position.astype(np.float32),
+            "offset": (TARGET - self._position).astype(np.float32),
+        }
         if "image" in self.obs_space.spaces:
             record["image"] = self.render()
-        if "position" in self.obs_space.spaces:
-            record["position"] = self._position.astype(np.float32)
-            record["offset"] = (TARGET - self._position).astype(np.float32)
-        return record
+        return {name: record[name] for name in self.obs_space.spaces}
 
     def render(self, size: int | None = None) -> np.ndarray:
         """Two glows; wide, so that a change of either place changes every pixel."""

@@ -7,6 +7,7 @@ and scripts need no `if __name__ == "__main__"`.
 """
 
 import contextlib
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -21,11 +22,14 @@ import cloudpickle
 import numpy as np
 from gymnasium import spaces
 
+from dreamer_tf import output
 from dreamer_tf.envs.base import Env, Record, action_size
 from dreamer_tf.envs.check import check_record
+from dreamer_tf.envs.foreign import calling
 from dreamer_tf.errors import UserError
 
 MakeFn = Callable[[], Env]
+Sums = dict[str, str]  # entry -> checksum of its values in an episode so far
 Call = tuple[int, str, Any]  # environment number, method, argument
 
 _START = "import sys, dreamer_tf.envs.vector as v; v.serve(int(sys.argv[1]))"
@@ -59,10 +63,14 @@ class Envs:
         timeout: seconds after which a silent process counts as hanging; 0: never.
 
     Attributes:
-        obs_space, action_space, repeat: the same for all environments.
+        obs_space, action_space, repeat, ignored: as of `Env`, the same for all
+            environments.
         episodes: int64 [N], the number k of the episode each environment is in, -1
             before its first. Setting it to k - 1 before `reset` starts episode k.
         restarts: how often a process was started again.
+        frames: int64 [N], those that each environment's last decision took: fewer than
+            `repeat` where the episode ended during them, 0 after a reset.
+        diverged: how many episodes ended because the simulation diverged (`Env`).
         say: receives one sentence whenever something did not go as it should.
 
     Raises:
@@ -87,11 +95,14 @@ class Envs:
         self._over = np.ones(self._count, bool)
         self.episodes = np.full(self._count, -1, np.int64)
         self.restarts = 0
+        self.frames = np.zeros(self._count, np.int64)
+        self.diverged = 0
         self.say: Callable[[str], None] = print
         # Of the present episodes: what brings them back, and to where.
         self._seeds = [0] * self._count
         self._actions: list[list[np.ndarray]] = [[] for _ in make_fns]
         self._last: list[Record] = [{} for _ in make_fns]
+        self._sums: list[Sums] = [{} for _ in make_fns]  # of all their records
         self._given = False  # whether the caller chooses the seeds
         self._hosts: list[Host] = []
         groups = min(workers, self._count)
@@ -106,13 +117,14 @@ class Envs:
         self.obs_space: spaces.Dict
         self.action_space: spaces.Box | spaces.Discrete
         self.repeat: int
-        self.obs_space, self.action_space, self.repeat = described[0]
+        self.ignored: Mapping[str, str]
+        self.obs_space, self.action_space, self.repeat, self.ignored = described[0]
         for i, other in enumerate(described):
             if other != described[0]:
                 self.close()
                 raise UserError(
-                    f"Environment {i} has the spaces {other}, but environment 0 has "
-                    f"{described[0]}: all environments of a run must be alike."
+                    f"Environment {i} has the spaces {other[:3]}, but environment 0 "
+                    f"has {described[0][:3]}: all environments of a run must be alike."
                 )
 
     def __len__(self) -> int:
@@ -190,6 +202,8 @@ class Envs:
             "seeds": list(self._seeds),
             "actions": [np.array(actions) for actions in self._actions],
             "last": [dict(record) for record in self._last],
+            "diverged": self.diverged,
+            "sums": [dict(sums) for sums in self._sums],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -199,6 +213,9 @@ class Envs:
         self._seeds = list(state["seeds"])
         self._actions = [list(actions) for actions in state["actions"]]
         self._last = list(state["last"])
+        self.diverged = state.get("diverged", 0)  # which older checkpoints lack
+        # Older checkpoints lack them: only the last record can be compared.
+        self._sums = list(state.get("sums", [{} for _ in self._last]))
         unfinished = [i for i in range(self._count) if not self._over[i]]
         records = self._call([self._replay_call(i) for i in unfinished])
         self._compare(unfinished, records)
@@ -210,16 +227,23 @@ class Envs:
     def _replay_call(self, index: int) -> Call:
         return (index, "replay", (self._seeds[index], self._actions[index]))
 
-    def _compare(self, indices: Sequence[int], records: Sequence[Record]) -> None:
-        """Gives up the episodes that were brought back, but not to where they were."""
-        for i, record in zip(indices, records):
+    def _compare(
+        self, indices: Sequence[int], answers: Sequence[tuple[Record, Sums]]
+    ) -> None:
+        """Gives up the episodes that were brought back, but not as they were."""
+        for i, (record, sums) in zip(indices, answers):
             old = self._last[i]
-            other = [n for n in old if not np.array_equal(old[n], record[n])]
+            other = [
+                name
+                for name in old
+                if not np.array_equal(old[name], record[name])
+                or self._sums[i].get(name, sums[name]) != sums[name]
+            ]
             if other:
                 self._over[i] = True
                 self.say(
                     f"Environment {i} does not repeat itself: with the same seed and "
-                    f"actions, {', '.join(other)} differed after "
+                    f"actions, {', '.join(other)} differed within "
                     f"{len(self._actions[i])} decisions. It begins its next episode, "
                     "and this run will not equal an uninterrupted one."
                 )
@@ -229,11 +253,26 @@ class Envs:
         for (i, method, argument), record in zip(calls, records):
             self._over[i] = record["is_last"]
             self._last[i] = record
+            by_default = 0 if record["is_first"] else self.repeat
+            self.frames[i] = getattr(record, "frames", by_default)
+            if why := getattr(record, "diverged", ""):
+                self._say_diverged(i, why)
+            self._sums[i] = summed({} if method == "reset" else self._sums[i], record)
             if method == "reset":
                 self._seeds[i], self._actions[i] = argument, []
             else:
                 self._actions[i].append(argument)
         return {name: np.stack([r[name] for r in records]) for name in records[0]}
+
+    def _say_diverged(self, index: int, why: str) -> None:
+        """Counts an episode that ended so; says the first one."""
+        self.diverged += 1
+        if self.diverged == 1:
+            self.say(
+                f"The simulation of environment {index} diverged ({why}): its episode "
+                "ends there as if it were cut. This is said once and counted as "
+                "envs/diverged in the metrics."
+            )
 
     def _call(self, calls: list[Call]) -> list[Any]:
         """Runs calls where their environments live, answers in the same order.
@@ -259,7 +298,8 @@ class Envs:
                     answers[call[0]] = call, answer
         except BaseException:
             # Some workers may still owe an answer; nothing after this is in step.
-            self.close()
+            with contextlib.suppress(UserError):  # the first error says more
+                self.close()
             raise
         calls[:] = [answers[i][0] for i, _, _ in calls]
         return [answers[i][1] for i, _, _ in calls]
@@ -364,7 +404,7 @@ class _Here:
     """Environments in this process. What they raise is raised as it is."""
 
     def __init__(self, make_fns: dict[int, MakeFn]):
-        self._envs = {i: make() for i, make in make_fns.items()}
+        self._envs = {i: _make(make) for i, make in make_fns.items()}
         self._answers: list[Any] = []
 
     def send(self, calls: list[Call]) -> None:
@@ -377,8 +417,9 @@ class _Here:
         raise NotImplementedError  # nothing here dies alone
 
     def close(self) -> None:
-        for env in self._envs.values():
-            env.close()
+        with contextlib.ExitStack() as stack:  # all of them, even if one fails
+            for env in self._envs.values():
+                stack.callback(env.close)
 
 
 class WorkerDied(RuntimeError):
@@ -468,7 +509,15 @@ def serve(descriptor: int) -> None:
 
     Also when the parent was killed: its end of the pipe closes with it.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    # They are the parent's to handle, which ends this process by closing the pipe; a
+    # terminal sends Ctrl-C and its own end to both.
+    for ours in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(ours, signal.SIG_IGN)
+    with output.protected():
+        _serve(descriptor)
+
+
+def _serve(descriptor: int) -> None:
     pipe = Connection(descriptor)
     envs: dict[int, Env] = {}
     number = -1
@@ -481,7 +530,7 @@ def serve(descriptor: int) -> None:
                 if constructors:
                     number = calls[0][0]
                     for number, make in cloudpickle.loads(constructors).items():
-                        envs[number] = make()
+                        envs[number] = _make(make)
                     constructors = None
                 for number, method, argument in calls:
                     answers.append(_run(envs[number], method, argument))
@@ -497,13 +546,50 @@ def serve(descriptor: int) -> None:
         pass
     finally:
         for env in envs.values():
-            env.close()
+            try:
+                env.close()
+            except Exception as error:
+                with contextlib.suppress(OSError):
+                    print(error, file=sys.stderr)
+
+
+def _make(make: MakeFn) -> Env:
+    with calling("An environment", "constructor"):
+        return make()
 
 
 def _run(env: Env, method: str, argument: Any) -> Any:
     if method == "describe":
-        return env.obs_space, env.action_space, env.repeat
-    result = getattr(env, method)(argument)
+        return env.obs_space, env.action_space, env.repeat, dict(env.ignored)
+    if method == "replay":
+        return replay(env, *argument)
+    with calling(type(env).__name__, method, env):
+        result = getattr(env, method)(argument)
     if method != "render":
         check_record(result, env.obs_space)
+    return result
+
+
+def replay(env: Env, seed: int, actions: Sequence[np.ndarray]) -> tuple[Record, Sums]:
+    """Brings an unfinished episode back.
+
+    Returns:
+      Its last record, and the checksums of all its records: those from before, if the
+      environment repeats itself.
+    """
+    record = _run(env, "reset", seed)
+    sums = summed({}, record)
+    for action in actions:
+        record = _run(env, "step", action)
+        sums = summed(sums, record)
+    return record, sums
+
+
+def summed(sums: Sums, record: Record) -> Sums:
+    """The checksums of an episode with one more record."""
+    result = {}
+    for name, value in record.items():
+        chain = hashlib.blake2b(sums.get(name, "").encode(), digest_size=16)
+        chain.update(np.asarray(value).tobytes())
+        result[name] = chain.hexdigest()
     return result

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import keras
 from keras import layers, ops
 
+from dreamer_tf.engine import devices
 from dreamer_tf.errors import UserError
 from dreamer_tf.nets.fast import upsampled_conv
 from dreamer_tf.nets.layers import (
@@ -64,6 +65,7 @@ class Encoder(layers.Layer):
         self.shapes = self.config["shapes"]
         self.symlog = symlog
         self.veckeys, self.imgkeys = split_keys(self.shapes)
+        self.entries = [*self.veckeys, *self.imgkeys]
         self.width = 0
         if self.veckeys:
             hidden = dense_stack([units] * layers, "rms", "mlp{}", "mlp{}norm")
@@ -106,13 +108,28 @@ class Encoder(layers.Layer):
             x = ops.cast(x, self.compute_dtype) / 255 - 0.5
             x = ops.reshape(x, (math.prod(lead), *x.shape[-3:]))
             for layer, norm in zip(self.convs, self.convnorms):
-                x = ops.max_pool(layer(x), 2, 2, data_format="channels_last")
-                x = ops.silu(norm(x))
+                x = ops.silu(norm(halved(layer(x))))
             tokens.append(ops.reshape(x, (*lead, math.prod(x.shape[1:]))))
         return ops.concatenate(tokens, -1)
 
     def get_config(self):
         return super().get_config() | self.config
+
+
+def halved(x):
+    """The largest of each 2x2 pixels, `[N, H, W, C] -> [N, H // 2, W // 2, C]`.
+
+    An odd last row or column is left out. On a GPU the gradient of a pooling adds
+    numbers to places that it looks up, which is slow there; that of a maximum is a
+    product. They differ where pixels are equal: pooling passes the gradient to the
+    first of them, the maximum divides it among them.
+    """
+    if devices.platform() == "cpu":
+        return ops.max_pool(x, 2, 2, data_format="channels_last")
+    height, width = x.shape[1] // 2, x.shape[2] // 2
+    x = x[:, : height * 2, : width * 2]
+    x = ops.reshape(x, (-1, height, 2, width, 2, x.shape[3]))
+    return ops.max(x, (2, 4))
 
 
 @keras.saving.register_keras_serializable("dreamer_tf")

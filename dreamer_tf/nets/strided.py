@@ -62,6 +62,7 @@ class StridedEncoder(layers.Layer):
             convs=tuple(convs),
         )
         self.images, self.vectors = self.config["images"], self.config["vectors"]
+        self.entries = [*self.images, *self.vectors]
         self.act, self.cnn_act = activation(act), activation(cnn_act)
         self.width = 0
         if self.images:

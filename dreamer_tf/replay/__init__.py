@@ -34,8 +34,9 @@ from dreamer_tf.replay.episodes import (
     draw_chunks,
     draw_sequence,
 )
+from dreamer_tf.replay.pieces import StoredPiece
 from dreamer_tf.replay.records import bytes_per_record
-from dreamer_tf.replay.store import Replay, StoredPiece
+from dreamer_tf.replay.store import Replay
 from dreamer_tf.replay.windows import Windows
 
 __all__ = [

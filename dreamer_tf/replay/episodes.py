@@ -1,6 +1,7 @@
 """The replays of DreamerV1 and V2: sequences inside finished episodes."""
 
 import abc
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,6 +46,11 @@ class Episodes(Replay):
     @abc.abstractmethod
     def _num_sequences(self, rows: int) -> int:
         """Number of sequences in an episode; without any it is not kept."""
+
+    @property
+    def shortest(self) -> int:
+        """Rows of the shortest episode that is kept."""
+        return next(n for n in itertools.count(1) if self._num_sequences(n) > 0)
 
     @abc.abstractmethod
     def _draw(self) -> list[Span]:

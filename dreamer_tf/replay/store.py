@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from dreamer_tf.errors import UserError
+from dreamer_tf.replay.pieces import ORDER, Batch, StoredPiece, keys, unpack
 from dreamer_tf.replay.records import (
     ORDER_BYTES,
     Spec,
@@ -35,17 +36,7 @@ from dreamer_tf.replay.records import (
 MAX_CHUNK_ROWS = 1024
 MIN_CHUNKS = 256
 
-Batch = dict[str, np.ndarray]
 Span = tuple[int, int, int]  # stream, first row, number of rows
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class StoredPiece:
-    """Some entries of one chunk, as a file of a checkpoint holds them."""
-
-    name: str
-    changed: bool  # since `mark_saved` or `load_state_dict`
-    arrays: Batch  # views into the buffer: write them out before it changes
 
 
 @dataclasses.dataclass(slots=True)
@@ -217,14 +208,15 @@ class Replay(abc.ABC):
 
         Of a full chunk, only the former still change.
         """
+        names = keys(self._spec)
         for number, stream in self._streams.items():
             for index, chunk in stream.chunks.items():
                 rows = slice(stream.stop - index * self._chunk_rows)
-                fixed: Batch = {"order": chunk.order[rows]}
+                fixed: Batch = {ORDER: chunk.order[rows]}
                 mutable: Batch = {}
                 for name, value in chunk.rows.items():
                     target = mutable if name in self._mutable else fixed
-                    target[name] = value[rows]
+                    target[names[name]] = value[rows]
                 name = f"{number}-{index}"
                 yield StoredPiece(name, chunk.appended, fixed)
                 if mutable:
@@ -281,12 +273,14 @@ class Replay(abc.ABC):
                 f"it needs {len(places) * self._chunk_bytes}."
             )
 
-        def read_chunk(number: int, index: int) -> Batch | None:
+        def read_chunk(number: int, index: int) -> tuple[np.ndarray, Batch] | None:
+            """The order and the entries of its rows."""
             names = [f"{number}-{index}"]
             names += [f"{number}-{index}-updated"] if self._mutable else []
             if any(name in damaged for name in names):
                 return None
-            return {k: v for name in names for k, v in read(name).items()}
+            arrays = {k: v for name in names for k, v in read(name).items()}
+            return arrays[ORDER], unpack(arrays, self._spec)
 
         if damaged:
             self._forget_index()
@@ -296,9 +290,11 @@ class Replay(abc.ABC):
             self._load_index(state)
             for number, index in places:
                 chunk = streams[number].chunks[index] = self._take_chunk()
-                arrays = read_chunk(number, index) or {}
-                rows = slice(len(arrays["order"]))
-                chunk.order[rows] = arrays["order"]
+                found = read_chunk(number, index)
+                assert found  # as no piece is damaged
+                order, arrays = found
+                rows = slice(len(order))
+                chunk.order[rows] = order
                 for name, value in chunk.rows.items():
                     value[rows] = arrays[name]
             self._mark(False)
@@ -327,7 +323,7 @@ class Replay(abc.ABC):
     def _salvage(
         self,
         streams: Mapping[int, Stream],
-        read_chunk: Callable[[int, int], Batch | None],
+        read_chunk: Callable[[int, int], tuple[np.ndarray, Batch] | None],
     ) -> None:
         """Adds the rows of the readable chunks again, in their old order.
 
@@ -339,11 +335,11 @@ class Replay(abc.ABC):
             gap = False
             for index in self._indices(stream):
                 begin = index * self._chunk_rows
-                arrays = read_chunk(number, index)
-                if arrays is None:
+                found = read_chunk(number, index)
+                if found is None:
                     gap = True
                     continue
-                order = arrays.pop("order")
+                order, arrays = found
                 live = range(
                     max(stream.first, begin), min(stream.stop, begin + len(order))
                 )

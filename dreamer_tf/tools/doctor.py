@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from dreamer_tf import output
 from dreamer_tf.tools import doctor_checks as checks
 from dreamer_tf.tools import doctor_facts as facts
 from dreamer_tf.tools.doctor_checks import ABOVE, OK, PROBLEM, WARNING, Finding
@@ -205,15 +206,16 @@ def report(logdir: str) -> int:
     counts = dict.fromkeys((OK, WARNING, PROBLEM), 0)
     for finding in examine(logdir):
         counts[finding.mark] += 1
-        print(row(finding, width), flush=True)
+        output.say(row(finding, width))
     words = []
     for mark, count in counts.items():
         words.append(f"{count} {mark}{'s' * (mark != OK and count != 1)}")
-    print(", ".join(words))
+    output.say(", ".join(words))
     return 1 if counts[PROBLEM] else 0
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser("python -m dreamer_tf.tools.doctor")
-    parser.add_argument("--logdir", default="logs")
-    sys.exit(report(parser.parse_args().logdir))
+    parser.add_argument("--logdir", default="logs", type=os.path.expanduser)
+    with output.protected():
+        sys.exit(report(parser.parse_args().logdir))

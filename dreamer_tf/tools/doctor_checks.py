@@ -33,7 +33,11 @@ MUJOCO_4 = ("mujoco-core", "mujoco-studio")
 
 # Values of environment variables that hide a GPU; packages that a GPU needs.
 HIDES = {"CUDA_VISIBLE_DEVICES": ("", "-1"), "JAX_PLATFORMS": ("cpu",)}
-CUDA = {"tensorflow": "nvidia-cudnn-cu12", "jax": "jax-cuda12-plugin"}
+CUDA = {
+    "tensorflow": ("nvidia-cudnn-cu12",),
+    "jax": ("jax-cuda13-plugin", "jax-cuda12-plugin"),
+}
+DRIVER = {"nvidia-cudnn-cu12": 525, "jax-cuda12-plugin": 525, "jax-cuda13-plugin": 580}
 
 DMC_TASK, GYM_TASK = "cartpole_swingup", "gym_CartPole-v1"
 # Bytes; less is worth a warning. Runs of the protocol lite take up to 2.3 GB of memory.
@@ -66,15 +70,15 @@ def check_python(
 ) -> Finding:
     """Python itself; `bare` means that this project was never installed in it."""
     name, found = "Python", f"{'.'.join(map(str, version[:3]))}, {executable}"
-    upgrade = f"install Python 3.11, then: {MAKE[kind]}"
+    upgrade = f"install Python 3.11 or 3.12, then: {MAKE[kind]}"
     if tuple(version[:2]) < (3, 11):
-        return Finding(PROBLEM, name, f"{found}; 3.11 is needed", upgrade)
+        return Finding(PROBLEM, name, f"{found}; 3.11 or 3.12 is needed", upgrade)
     if bare:
         found += "; what this project needs is not installed here"
         advice = f"{MAKE[kind]}   (or, in an environment of your own: {install})"
         return Finding(PROBLEM, name, found, advice)
-    if tuple(version[:2]) > (3, 11):
-        return Finding(WARNING, name, f"{found}; only 3.11 is tested", upgrade)
+    if tuple(version[:2]) > (3, 12):
+        return Finding(WARNING, name, f"{found}; 3.11 and 3.12 are tested", upgrade)
     return Finding(OK, name, found)
 
 
@@ -255,11 +259,13 @@ def check_gpu(
             if environ.get(variable) in values:
                 found += f": {variable}='{environ[variable]}' hides it"
                 return Finding(WARNING, title, found, f"unset {variable}")
-        if CUDA[name] in versions:
-            found += f", although {CUDA[name]} is installed"
-            advice = "nvidia-smi   (the driver that it shows must be 525 or newer)"
-            return Finding(WARNING, title, found, advice)
-        what = f"jax[cuda12]=={versions.get('jax', '')}"
+        for package in CUDA[name]:
+            if package in versions:
+                found += f", although {package} is installed"
+                advice = "nvidia-smi   (the driver that it shows must be "
+                advice += f"{DRIVER[package]} or newer)"
+                return Finding(WARNING, title, found, advice)
+        what = f"jax[cuda13]=={versions.get('jax', '')}"
         if name == "tensorflow":
             what = pins.requirement("tensorflow", "and-cuda")
         return Finding(WARNING, title, found, pip("install", what))

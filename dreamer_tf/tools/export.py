@@ -62,7 +62,7 @@ def export_run(
     _refuse_others(out)
     saved = checkpoint.latest(path / logdir.CHECKPOINTS)
     agent = load_agent(saved)
-    agent.frames = checkpoint.read(saved, "loop")["progress"]["frames"]
+    agent.frames = checkpoint.frames(saved)
     about: dict[str, Any] = {
         "version": agent.version,
         "mode": mode,

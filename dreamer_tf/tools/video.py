@@ -5,6 +5,7 @@ the environment looks like. `pictures.py` draws the predictions.
 """
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from dreamer_tf.errors import UserError
 from dreamer_tf.files import replacing
 from dreamer_tf.training import checkpoint, logdir
 from dreamer_tf.training.build import one_env
+from dreamer_tf.training.evaluate import cut_at
 from dreamer_tf.training.experience import BY_HAND
 from dreamer_tf.training.load import load_agent
 
@@ -30,6 +32,7 @@ SEQUENCES = 6  # side by side, at most
 GIF_FRAMES = 200  # of the policy, at most: GIFs are large
 OPENLOOP_FPS, POLICY_FPS = 10, 30
 POLICY_SIZE = 320  # pixels
+LONGEST = 10_000  # decisions after which an episode is cut
 FONT = findfont("DejaVu Sans")  # matplotlib brings it along
 
 
@@ -42,6 +45,7 @@ def film_run(
     fps: int | None = None,
     seed: int = 0,
     say: Callable[[str], None] = print,
+    length: int | None = None,
 ) -> list[Path]:
     """Plays episodes with the newest checkpoint and films prediction and policy.
 
@@ -53,7 +57,9 @@ def film_run(
       horizon: decisions that it predicts after them.
       fps: decisions per second; None for 10 (prediction) and 30 (policy).
       seed: chooses the episodes.
-      say: receives a sentence if the environment cannot be rendered.
+      say: receives a sentence if the environment cannot be rendered, or if an episode
+        is cut.
+      length: longest episode in frames; None: as in the run.
 
     Returns:
       The files: openloop.mp4, .gif and .png, policy.mp4 and .gif.
@@ -63,15 +69,18 @@ def film_run(
         cannot be written.
     """
     run = logdir.read(path)
+    if length is not None:
+        run = dataclasses.replace(run, length=length)
     saved = checkpoint.latest(path / logdir.CHECKPOINTS)
-    trained = checkpoint.read(saved, "loop")["progress"]["frames"]
+    trained = checkpoint.frames(saved)
     out = _writable(path / "videos" if out is None else out)
     agent = load_agent(saved)
     title = pictures.heading(run.version, run.task, trained)
     visible = _renders(run, say)
     with one_env(run, pictures=visible or None) as env:
+        numbers = (episodes, (seed, BY_HAND), cut_at(run, LONGEST))
         played, written = _play(
-            agent, env, episodes, (seed, BY_HAND), out, visible, fps or POLICY_FPS
+            agent, env, *numbers, out, visible, fps or POLICY_FPS, say
         )
     batch = _batch(played, context, horizon)
     result = pictures.predict(agent, batch, context).first(context + horizon)
@@ -92,9 +101,11 @@ def _play(
     env: Any,
     episodes: int,
     seed: Sequence[int],
+    longest: int,
     out: Path,
     visible: bool,
     fps: int,
+    say: Callable[[str], None],
 ) -> tuple[list[dict[str, np.ndarray]], list[Path]]:
     """Plays episodes and films them, if they are `visible`.
 
@@ -124,6 +135,12 @@ def _play(
                     film.append_data(frame)
                     few.add(frame)
                 if record["is_last"]:
+                    break
+                if len(rows) > longest:
+                    say(
+                        f"Episode {number + 1} had not ended after {longest:,} "
+                        "decisions and is cut there: --length=FRAMES sets a limit."
+                    )
                     break
                 record = env.step(action[0])
             played.append({k: np.stack([row[k] for row in rows]) for k in rows[0]})

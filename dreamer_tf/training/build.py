@@ -1,11 +1,12 @@
 """Makes what a run is made of from its settings."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 from dreamer_tf import engine
-from dreamer_tf.agent import make_agent
-from dreamer_tf.configs.run import RunConfig
+from dreamer_tf.agent import Agent, make_agent
+from dreamer_tf.configs.run import RunConfig, read_arguments
 from dreamer_tf.engine import devices
 from dreamer_tf.envs import Remote, make_env, make_envs
 from dreamer_tf.replay import make_replay
@@ -36,7 +37,29 @@ def build(run: RunConfig, config: Any) -> Components:
         make_replay(run.version, config, replay_bytes(run, agent), run.seed),
         make_schedule(run.version, config),
         functools.partial(one_env, run),
+        observed(agent, envs.ignored),
     )
+
+
+def observed(agent: Agent, ignored: Mapping[str, str]) -> str:
+    """Which observation entries an agent uses as what, and which it does not.
+
+    Args:
+      agent: that is asked.
+      ignored: entries that its environments leave out, and why.
+    """
+    used = agent.encoder.entries
+    ignored = {**ignored} | {
+        name: "by --encoder.mlp_keys, --encoder.cnn_keys or --every_rank"
+        for name in agent.shapes
+        if name not in used
+    }
+    images = [name for name in used if len(agent.shapes[name]) == 3]
+    vectors = [name for name in used if name not in images]
+    reasons = [f"{name} ({why})" for name, why in ignored.items()]
+    kinds = {"images": images, "vectors": vectors, "ignored": reasons}
+    parts = [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
+    return f"Observed as {'; '.join(parts)}."
 
 
 def one_env(run: RunConfig, pictures: bool | None = None) -> Any:
@@ -60,5 +83,6 @@ def needs_graphics(run: RunConfig) -> bool:
 
 def env_arguments(run: RunConfig) -> dict[str, Any]:
     """Arguments of `make_env` that a run sets, besides task and seed."""
-    names = ("repeat", "size", "obs", "camera", "length", "fast_render")
-    return {name: getattr(run, name) for name in names}
+    names = ("repeat", "size", "obs", "camera", "length", "fast_render", "obs_keys")
+    env_args = {"env_args": read_arguments(run.env_args)}
+    return {name: getattr(run, name) for name in names} | env_args

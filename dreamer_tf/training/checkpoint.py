@@ -8,7 +8,9 @@ directory `replay/` holds the replay's rows in pieces; a piece that has not chan
 hard link to that of the checkpoint before. Nothing is pickled: loading runs no code.
 """
 
+import contextlib
 import json
+import operator
 import os
 import re
 import shutil
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from dreamer_tf import files
-from dreamer_tf.errors import UserError
+from dreamer_tf.errors import UserError, reason, why
 from dreamer_tf.replay import StoredPiece
 
 PIECES = "replay"  # directory in a checkpoint
@@ -43,7 +45,9 @@ class Checkpoints:
         self, directory: Path, keep: int = 2, say: Callable[[str], None] = print
     ):
         self.directory, self.keep, self.say = Path(directory), keep, say
-        self._skipped: set[Path] = set()
+        self._skipped: set[Path] = set()  # damaged, or newer than what goes on
+        self._unread: set[Path] = set()  # that the disk did not give: never removed
+        self._left: set[Path] = set()  # that cannot be removed: said once
         # The checkpoint last saved or loaded, and its files' checksums: unchanged
         # pieces are linked to its files.
         self._base: tuple[Path, dict[str, Any]] | None = None
@@ -67,44 +71,77 @@ class Checkpoints:
         Raises:
           UserError: the disk refuses; the checkpoints before this one are intact.
         """
-        older = _finished(self.directory)
-        path = self.directory / f"{_number(older[-1]) + 1 if older else 1:06d}-{frames}"
-        temporary = _unfinished(path)
+        path = self.directory
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            for left in self.directory.glob("*-unfinished"):  # by a killed process
-                shutil.rmtree(left)
-            temporary.mkdir()
-            write(temporary)
-            for name, tree in state.items():
-                _write_entry(temporary, name, tree)
-            manifest = {}
-            for file in sorted(temporary.iterdir()):
-                files.sync(file)
-                manifest[file.name] = files.digest(file)
-            (temporary / PIECES).mkdir()
-            for piece in pieces:
-                name = f"{PIECES}/{piece.name}.npz"
-                manifest[name] = self._write_piece(temporary, name, piece)
-            files.sync(temporary / PIECES)
-            (temporary / MARKER).write_text(json.dumps(manifest, indent=1))
-            files.sync(temporary / MARKER)
-            files.sync(temporary)
-            temporary.rename(path)
+            for left in _named(self.directory, "-unfinished"):  # by a killed process
+                self._remove(left)
+            number = 1 + max(map(_number, _named(self.directory, ".*")), default=0)
+            path = self.directory / f"{number:06d}-{frames}"
+            temporary = _unfinished(path)
+            try:
+                manifest = self._write(temporary, state, write, pieces)
+                temporary.rename(path)
+            except OSError:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
             files.sync(self.directory)
-            self._base = path, manifest
-            intact = [old for old in [*older, path] if old not in self._skipped]
-            for old in {*intact[: -self.keep], *self._skipped}:
-                # Renamed first: a half-removed directory must not look complete.
-                shutil.rmtree(old.rename(_unfinished(old)))
         except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
             raise UserError(
-                f"The checkpoint {path} cannot be written ({error.strerror}); what was "
+                f"The checkpoint {path} cannot be written ({why(error)}); what was "
                 "saved before is intact."
             ) from error
+        self._base = path, manifest
+        # From here on it is saved: what cannot be removed is said, and no error.
+        found = [p for p in _named(self.directory) if p not in self._unread]
+        intact = [p for p in found if p not in self._skipped and _foreign(p) is None]
+        for old in found:
+            if old not in intact[-self.keep :]:
+                self._remove(old)
         self._skipped.clear()
         return path
+
+    def _write(
+        self,
+        temporary: Path,
+        state: Mapping[str, Any],
+        write: Callable[[Path], None],
+        pieces: Iterable[StoredPiece],
+    ) -> dict[str, Any]:
+        """Writes all files of a checkpoint, returns their checksums."""
+        temporary.mkdir()
+        write(temporary)
+        for name, tree in state.items():
+            _write_entry(temporary, name, tree)
+        manifest = {}
+        for file in sorted(temporary.iterdir()):
+            files.sync(file)
+            manifest[file.name] = files.digest(file)
+        (temporary / PIECES).mkdir()
+        for piece in pieces:
+            name = f"{PIECES}/{piece.name}.npz"
+            manifest[name] = self._write_piece(temporary, name, piece)
+        files.sync(temporary / PIECES)
+        (temporary / MARKER).write_text(json.dumps(manifest, indent=1))
+        files.sync(temporary / MARKER)
+        files.sync(temporary)
+        return manifest
+
+    def _remove(self, path: Path) -> None:
+        """Removes a checkpoint; says once what is not ours or cannot be removed."""
+        try:
+            cause = _foreign(path)
+            if cause is None:
+                # Renamed first: a half-removed directory must not look complete.
+                name = path.name.removesuffix("-unfinished") + "-unfinished"
+                shutil.rmtree(path.rename(path.with_name(name)))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            cause = f"it cannot be removed ({why(error)})"
+        if cause is not None and path not in self._left:
+            self._left.add(path)
+            self.say(f"{path} is left where it is: {cause}. The run goes on.")
 
     def _write_piece(self, directory: Path, name: str, piece: StoredPiece) -> Any:
         """Links or writes a file, returns its checksum."""
@@ -135,9 +172,17 @@ class Checkpoints:
         partly: tuple[Path, set[str]] | None = None
         for path in reversed(found):
             try:
-                damaged = verify(path)
+                damaged = _verify_twice(path)
+            except OSError as error:
+                self._unread.add(path)
+                self.say(
+                    f"Skipped a checkpoint: {path} cannot be read now ({why(error)}); "
+                    "it stays where it is."
+                )
+                continue
             except UserError as error:
-                self._skipped.add(path)
+                if _foreign(path) is None:
+                    self._skipped.add(path)
                 self.say(f"Skipped a checkpoint: {error}")
                 continue
             if not damaged:
@@ -159,7 +204,7 @@ class Checkpoints:
         # The run continues from this one, so newer ones are removed at the next save.
         self._skipped |= set(found[found.index(partly[0]) + 1 :])
         if not partly[1]:
-            self._base = partly[0], json.loads((partly[0] / MARKER).read_bytes())
+            self._base = partly[0], files.read_json(partly[0] / MARKER)
         return partly
 
 
@@ -174,10 +219,12 @@ def latest(directory: Path) -> Path:
     missing = "yet."
     for path in reversed(_finished(directory)):
         try:
-            verify(path, replay=False)
+            _verify_twice(path, replay=False)
             return path
         except UserError as error:
             missing = f"that is intact: {error}"
+        except OSError as error:
+            missing = f"that can be read now: {path} ({why(error)})."
     raise UserError(f"There is no checkpoint in {directory} {missing}")
 
 
@@ -188,8 +235,8 @@ def saved_frames(directory: Path) -> int:
     """
     for path in reversed(_finished(directory)):
         try:
-            files = json.loads((path / MARKER).read_bytes()).items()
-            if all((path / name).stat().st_size == f["bytes"] for name, f in files):
+            listed = files.read_json(path / MARKER).items()
+            if all((path / name).stat().st_size == f["bytes"] for name, f in listed):
                 return int(path.name.split("-")[1])
         except (OSError, ValueError, AttributeError, TypeError, KeyError):
             pass  # incomplete, or just being removed
@@ -211,15 +258,23 @@ def verify(path: Path, replay: bool = True) -> set[str]:
     """
     damaged = set()
     try:
-        for name, expected in json.loads((path / MARKER).read_bytes()).items():
+        for name, expected in files.read_json(path / MARKER).items():
             if name.startswith(f"{PIECES}/"):
                 if replay and not _intact(path / name, expected):
                     damaged.add(Path(name).stem)
             elif files.digest(path / name) != expected:
                 raise UserError(f"{path / name} is damaged: its checksum differs.")
-    except (OSError, ValueError, AttributeError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is incomplete or damaged ({error}).") from error
     return damaged
+
+
+def _verify_twice(path: Path, replay: bool = True) -> set[str]:
+    """As `verify`, but a failure counts only if a second reading confirms it."""
+    with contextlib.suppress(UserError, OSError):
+        if not (damaged := verify(path, replay)):
+            return damaged
+    return verify(path, replay)
 
 
 def _intact(file: Path, expected: Mapping[str, Any]) -> bool:
@@ -229,22 +284,89 @@ def _intact(file: Path, expected: Mapping[str, Any]) -> bool:
         return False
 
 
+def _foreign(path: Path) -> str | None:
+    """Why a file or directory named like a checkpoint is not to be removed, or None.
+
+    It is ours if it is a directory and holds nothing but what COMPLETE lists, or,
+    without that, pairs of .json and .npz and pieces of the replay.
+    """
+    if path.is_symlink() or not path.is_dir():
+        return "it is no directory"
+    try:
+        entries = sorted(path.iterdir())
+        names = {entry.name for entry in entries}
+        try:
+            names |= (listed := set(files.read_json(path / MARKER)))
+        except (FileNotFoundError, ValueError, TypeError):
+            listed = set()
+        for entry in entries:
+            stem, suffix = os.path.splitext(entry.name)
+            pair = {f"{stem}.json", f"{stem}.npz"} & names
+            if entry.is_dir() and not entry.is_symlink():
+                own = entry.name == PIECES
+                own = own and all(file.suffix == ".npz" for file in entry.iterdir())
+            elif suffix in (".json", ".npz"):
+                own = len(pair) == 2 or path.name.endswith("-unfinished")
+            else:
+                own = entry.name == MARKER
+            if not own and entry.name not in listed:
+                return f"it holds {entry.name}, which is of no checkpoint"
+    except OSError as error:
+        return f"it cannot be read ({why(error)})"
+    return None
+
+
 def read(path: Path, name: str) -> Any:
-    """One entry of a checkpoint's state, as it was saved; tuples became lists."""
-    plain = json.loads((path / f"{name}.json").read_bytes())
-    return _join(plain, read_arrays(path / f"{name}.npz"))
+    """One entry of a checkpoint's state, as it was saved; tuples became lists.
+
+    Raises:
+      OSError: it cannot be read.
+      UserError: its content is not what `Checkpoints.save` writes.
+    """
+    file = path / f"{name}.json"
+    try:
+        return _join(files.read_json(file), read_arrays(path / f"{name}.npz"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({reason(error)}).") from error
+
+
+def frames(path: Path) -> int:
+    """Frames of training in a checkpoint.
+
+    Raises:
+      UserError: they are not there.
+    """
+    try:
+        return operator.index(read(path, "loop")["progress"]["frames"])
+    except (KeyError, TypeError, OSError) as error:
+        raise UserError(
+            f"{path / 'loop.json'} is damaged ({reason(error)})."
+        ) from error
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file, without unpickling anything."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+    """The arrays of an .npz file, without unpickling anything.
+
+    Raises:
+      OSError: it cannot be read.
+      UserError: its content is nothing that `numpy.savez` writes of plain arrays.
+    """
+    try:
+        return files.read_npz(path)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({reason(error)}).") from error
 
 
 def _finished(directory: Path) -> list[Path]:
     """Checkpoints with their final name, oldest first."""
+    return [p for p in _named(directory) if p.is_dir() and not p.is_symlink()]
+
+
+def _named(directory: Path, suffix: str = "") -> list[Path]:
+    """What is named like a checkpoint, followed by a pattern; oldest first."""
     paths = directory.glob("*")
-    return sorted((p for p in paths if re.fullmatch(r"\d+-\d+", p.name)), key=_number)
+    pattern = re.compile(rf"\d+-\d+{suffix}", re.ASCII)
+    return sorted((p for p in paths if pattern.fullmatch(p.name)), key=_number)
 
 
 def _number(path: Path) -> int:

@@ -63,6 +63,7 @@ class Components:
     replay: Any
     schedule: Schedule
     make_env: Callable[[], Any]  # makes one more environment, for evaluation
+    observed: str = ""  # a sentence about the observation entries
 
 
 def experience(
@@ -77,8 +78,9 @@ def experience(
     At every time step the policy gets the records of all environments. They are
     stored with its latents, one after the other, and each is followed by the updates
     that are due (the order of the official DreamerV3 code). While the device computes
-    an update, further records are stored and the next batch is drawn; then the latents
-    of that update are written back, all of them before the `Decision` is yielded.
+    an update, further records are stored, the next batch is drawn and its update is
+    sent, so that the device need not wait; then the latents of the earlier update are
+    written back, all of them before the `Decision` is yielded.
 
     Args:
       components: what acts, stores and learns.
@@ -115,10 +117,12 @@ def experience(
                 scores[index] += float(row["reward"])
                 lengths[index] += 1
                 progress.decisions += 1
-                progress.frames += repeat
+                progress.frames += int(envs.frames[index])
             if row["is_last"]:
                 progress.episodes += 1
-                progress.finished_frames += int(lengths[index]) * repeat
+                # Only the last decision may have ended before its frames were over.
+                before = (int(lengths[index]) - 1) * repeat
+                progress.finished_frames += before + int(envs.frames[index])
             progress.items = len(replay)
             if row["is_last"]:
                 number = int(envs.episodes[index])
@@ -134,9 +138,10 @@ def experience(
                 )
             for _ in range(schedule.updates(progress)):
                 batch = replay.sample()
+                following = batch["id"], agent.begin(batch)
                 if begun:
                     yield _finish(begun, replay, progress)
-                begun = batch["id"], agent.begin(batch)
+                begun = following
         if begun:
             yield _finish(begun, replay, progress)
             begun = None

@@ -1,16 +1,13 @@
 """Loads an agent that was saved, by itself or in a run's directory."""
 
-import json
 import pathlib
-import zipfile
-
-import numpy as np
 
 from dreamer_tf.agent import Agent, make_agent
 from dreamer_tf.configs import config_class
 from dreamer_tf.configs.fields import from_dict
 from dreamer_tf.envs.spaces import space_from_json
 from dreamer_tf.errors import UserError, reason
+from dreamer_tf.files import read_json, read_npz
 from dreamer_tf.training.checkpoint import latest
 
 
@@ -23,12 +20,13 @@ def load_agent(path: str | pathlib.Path) -> Agent:
     path = pathlib.Path(path)
     if (path / "checkpoints").is_dir():
         path = latest(path / "checkpoints")
-    broken: tuple[type[Exception], ...] = (OSError, EOFError, zipfile.BadZipFile)
-    broken += (ValueError, KeyError, TypeError, AttributeError)  # another structure
+    broken: tuple[type[Exception], ...] = (OSError, ValueError)
+    # Another structure, or numbers of another size.
+    broken += (LookupError, TypeError, AttributeError, AssertionError)
+    broken += (ArithmeticError, MemoryError, RecursionError)
     try:
-        meta = json.loads((path / "agent.json").read_text())
-        with np.load(path / "agent.npz", allow_pickle=False) as data:
-            state = dict(data)
+        meta = read_json(path / "agent.json")
+        state = read_npz(path / "agent.npz")
         config = from_dict(config_class(meta["version"])(), meta["config"])
         obs_space = space_from_json(meta["obs_space"])
         action_space = space_from_json(meta["action_space"], bound=1)

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import importlib.metadata
 import json
@@ -9,16 +10,31 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dreamer_tf.configs import fields as configs
 from dreamer_tf.configs.run import CHANGEABLE, RunConfig
-from dreamer_tf.errors import UserError, reason
-from dreamer_tf.files import write_atomic
+from dreamer_tf.errors import UserError, reason, why
+from dreamer_tf.files import clear_temporary, is_temporary, read_json, write_atomic
+
+C = TypeVar("C")  # a frozen dataclass of settings
 
 CONFIG, CHECKPOINTS, LOCK = "config.json", "checkpoints", "lock"
 EVALUATIONS = "evaluations.jsonl"  # how `run.py evaluate` was called, and the scores
+# Files that are replaced as a whole: temporary ones of them may be left.
+REPLACED = (CONFIG, "metrics.jsonl", "scores.csv", EVALUATIONS)
+# What `flock` says of a disk that has no locks, as some shared ones.
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+# Variables of the environment that limit threads.
+THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+# What runs did from before a setting existed, where that is not its default now: of
+# RunConfig, and of the versions' settings. A new setting needs an entry unless its
+# default changes nothing.
+BEFORE: dict[str, Any] = {}
+ALWAYS = ("version", "benchmark", "protocol", "task", "seed")  # that every run has
+BEFORE_AGENT: dict[str, Any] = {"include_end": False}
 PACKAGES: tuple[str, ...] = (
     "tensorflow",
     "jax",
@@ -29,20 +45,63 @@ PACKAGES: tuple[str, ...] = (
 PACKAGES += ("numpy", "gymnasium", "dm-control", "mujoco")
 
 
+@dataclass(frozen=True)
+class Place:
+    """A directory that this process has locked, wherever it is moved to.
+
+    Attributes:
+      path: where it was when it was locked.
+      folder, lock: descriptors of the directory and of the lock's file.
+    """
+
+    path: Path
+    folder: int
+    lock: int
+
+    def lost(self) -> bool:
+        """Whether `path` is another directory now, or none, or has another lock.
+
+        A lock that was merely removed does not count. An error of the disk does not
+        either: writing will tell.
+        """
+        try:
+            if not os.path.samestat(os.stat(self.path), os.fstat(self.folder)):
+                return True
+            lock = os.stat(self.path / LOCK)
+        except FileNotFoundError:
+            return not self.path.exists()
+        except NotADirectoryError:
+            return True
+        except OSError:
+            return False
+        return not os.path.samestat(lock, os.fstat(self.lock))
+
+    def now(self) -> Path | None:
+        """Where the directory is now; None if it is gone or the system cannot tell."""
+        try:
+            path = Path(os.readlink(f"/proc/self/fd/{self.folder}"))
+            same = os.path.samestat(os.stat(path), os.fstat(self.folder))
+            lock = os.path.samestat(os.stat(path / LOCK), os.fstat(self.lock))
+        except OSError:
+            return None
+        return path if same and lock else None
+
+
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, say: Callable[[str], None] = print) -> Iterator[Place]:
     """Creates the directory and locks it; the lock ends with the process.
+
+    Where the disk has no locks, says so and goes on. Removes temporary files that
+    killed processes left in it.
 
     Raises:
       UserError: it cannot be written, or another process has locked it.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        file = open(path / LOCK, "a+")  # noqa: SIM115
+        file = open(path / LOCK, "a+", errors="replace")  # noqa: SIM115
     except OSError as error:
-        raise UserError(
-            f"--logdir={path} cannot be written: {error.strerror}."
-        ) from error
+        raise UserError(f"--logdir={path} cannot be written: {why(error)}.") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,10 +111,24 @@ def locked(path: Path) -> Iterator[None]:
                 f"--logdir={path} is in use by process {file.read().strip()}: wait for "
                 "it, or use another directory."
             ) from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise UserError(
+                    f"--logdir={path} cannot be locked ({why(error)})."
+                ) from error
+            say(
+                f"--logdir={path} is on a disk without locks ({why(error)}): nothing "
+                "keeps a second process from writing there, so start only one."
+            )
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        clear_temporary(path, REPLACED)
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield Place(path, folder, file.fileno())
+        finally:
+            os.close(folder)
 
 
 def holder(path: Path) -> str | None:
@@ -64,7 +137,7 @@ def holder(path: Path) -> str | None:
     Locks it for a moment, so a run that starts just then may be refused.
     """
     try:
-        file = open(path / LOCK)  # noqa: SIM115
+        file = open(path / LOCK, errors="replace")  # noqa: SIM115
     except OSError:
         return None
     with file:
@@ -72,27 +145,65 @@ def holder(path: Path) -> str | None:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return file.read().strip()
+        except OSError:
+            pass  # no locks there: nobody can tell
     return None
 
 
-def check(run: RunConfig, agent: Any, say: Callable[[str], None] = print) -> None:
+def check(
+    run: RunConfig, agent: Any, say: Callable[[str], None] = print
+) -> tuple[RunConfig, Any]:
     """Checks that the directory is empty or holds a run of the same settings.
 
-    Changes of what may change (`CHANGEABLE`) are reported to `say`.
+    Changes of what may change (`CHANGEABLE`) are reported to `say`. A run from before a
+    setting existed goes on as it was, with the value that means what was done then.
+
+    Returns:
+      The settings to continue with.
 
     Raises:
       UserError: the directory holds another run, or files of something else.
     """
     path = Path(run.logdir)
     if (path / CONFIG).exists():
-        _compare(path, _read(path), _settings(run, agent), say)
-        return
-    others = sorted(file.name for file in path.iterdir() if file.name != LOCK)
+        stored = _read(path)
+        run, lacked = _as_before("run", stored, run, BEFORE, say)
+        agent, lacked_too = _as_before("agent", stored, agent, BEFORE_AGENT, say)
+        _compare(path, stored, _settings(run, agent), lacked | lacked_too, say)
+        return run, agent
+    # Temporary files are of a start that was killed, or of one elsewhere.
+    names = sorted(file.name for file in path.iterdir())
+    others = [n for n in names if n != LOCK and not is_temporary(n, REPLACED)]
     if others:
         raise UserError(
             f"--logdir={path} is not the directory of a run, as it holds {others[0]} "
             f"but no {CONFIG}: use a new or an empty directory."
         )
+    return run, agent
+
+
+def _as_before(
+    section: str,
+    stored: Mapping[str, Any],
+    config: C,
+    before: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> tuple[C, set[str]]:
+    """`config` with the settings that config.json lacks as they were; their names."""
+    known, defaults = dict(flat(stored[section])), type(config)()
+    old, now = (dict(flat(configs.to_dict(c))) for c in (defaults, config))
+    lacking = {
+        name: before.get(name, value)
+        for name, value in old.items()
+        if name not in known and not (section == "run" and name in CHANGEABLE)
+    }
+    for name, value in lacking.items():
+        if value != now[name]:
+            say(
+                f"Continuing with --{name}={shown(value)}: this run is from before "
+                "that setting existed, and it means what was done then."
+            )
+    return configs.updated(config, lacking), set(lacking)
 
 
 def write(
@@ -111,12 +222,25 @@ def write(
       place: `agent.place`: precision and devices that "auto" chose on this machine.
     """
     path = Path(run.logdir)
-    starts = _read(path)["starts"] if (path / CONFIG).exists() else []
+    stored = _read(path) if (path / CONFIG).exists() else {}
+    starts = stored.get("starts", [])
     start = {"command": command, "devices": place, **_surroundings()}
+    before = starts[-1] if starts else {}
     for key in ("commit", "python", "backend", "packages", "devices"):
-        if starts and starts[-1].get(key, start[key]) != start[key]:
+        if before.get(key, start[key]) != start[key]:
             say(f"Changed since the last start: {key}.")
-    content = {**_settings(run, agent), "starts": [*starts, start]}
+    for key in ("processor", "threads"):  # which older runs did not note
+        if before.get(key, start[key]) != start[key]:
+            say(
+                f"Changed since the last start: {key}, from {before[key]} to "
+                f"{start[key]}. The last digits of numbers may differ from those of an "
+                "uninterrupted run."
+            )
+    settings = _settings(run, agent)
+    if starts:
+        defaults = _settings(type(run)(), type(agent)())
+        settings = {k: _only(settings[k], stored[k], defaults[k]) for k in settings}
+    content = {**settings, "starts": [*starts, start]}
     write_atomic(path / CONFIG, json.dumps(content, indent=1).encode())
 
 
@@ -130,7 +254,7 @@ def read(path: Path) -> RunConfig:
     Raises:
       UserError: there is no run, or its file is damaged or of another version.
     """
-    stored = _read(path)["run"]
+    stored = {**BEFORE, **_read(path)["run"]}
     try:
         return configs.from_dict(RunConfig(), stored)
     except UserError as error:
@@ -141,10 +265,12 @@ def read(path: Path) -> RunConfig:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        stored = json.loads((path / CONFIG).read_text())
+        stored = read_json(path / CONFIG)
         for section, kind in (("run", dict), ("agent", dict), ("starts", list)):
             if not isinstance(stored[section], kind):
                 raise TypeError(f"its '{section}' is no {kind.__name__}")
+        if lacking := [name for name in ALWAYS if name not in stored["run"]]:
+            raise TypeError(f"its 'run' lacks '{lacking[0]}'")
         if not all(isinstance(start, dict) for start in stored["starts"]):
             raise TypeError("its 'starts' are no dicts")
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -157,16 +283,36 @@ def _read(path: Path) -> dict[str, Any]:
     return stored
 
 
+def _only(
+    tree: Mapping[str, Any], stored: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The settings that config.json has had so far.
+
+    One that it lacks stays out, so that the next start knows that it did not exist.
+    """
+    return {
+        name: _only(value, stored.get(name, {}), defaults.get(name, {}))
+        if isinstance(value, Mapping)
+        else value
+        for name, value in tree.items()
+        if name in stored or name in CHANGEABLE or name not in defaults
+    }
+
+
 def _compare(
     path: Path,
     stored: Mapping[str, Any],
     now: Mapping[str, Any],
+    lacked: set[str],
     say: Callable[[str], None],
 ) -> None:
+    """Refuses what differs and may not, other than the settings that were `lacked`."""
     for section in ("run", "agent"):
         old, new = dict(flat(stored[section])), dict(flat(now[section]))
         for name in [*new, *(name for name in old if name not in new)]:
             if name in old and name in new and old[name] == new[name]:
+                continue
+            if name in lacked and name not in old:
                 continue
             was = shown(old[name]) if name in old else "unknown"
             is_now = shown(new[name]) if name in new else "unknown"
@@ -205,13 +351,44 @@ def _surroundings() -> dict[str, Any]:
         "commit": commit(),
         "python": platform.python_version(),
         "machine": f"{platform.platform()}, {os.cpu_count()} CPUs",
+        "processor": _processor(),
+        "threads": _threads(),
         "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
         "packages": packages,
     }
 
 
+def _processor() -> str:
+    """The name of this machine's processor."""
+    try:
+        with open("/proc/cpuinfo", errors="replace") as file:
+            for line in file:
+                name, _, value = line.partition(":")
+                if name.strip() == "model name":
+                    return value.strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def _threads() -> str:
+    """What decides how many threads compute: their sums differ in the last digits."""
+    try:
+        processors = len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        processors = os.cpu_count() or 1
+    limits = [f"{name}={os.environ[name]}" for name in THREADS if os.environ.get(name)]
+    return ", ".join([f"{processors} CPUs", *limits])
+
+
 def commit() -> str | None:
-    """The commit of the running source, with "-dirty" if changed; None without git."""
+    """The commit of the running source, with "-dirty" if changed; None without git.
+
+    Where the source was copied without its history, DREAMER_TF_COMMIT may say it; it
+    counts before git, which could describe another project around the copy.
+    """
+    if said := os.environ.get("DREAMER_TF_COMMIT", "").strip():
+        return said
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         run = subprocess.run(

@@ -23,13 +23,14 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from dreamer_tf.files import write_atomic
+from dreamer_tf.files import append_lines, parse_json, write_atomic
 from dreamer_tf.training.experience import Episode
 
 METRICS, SCORES, BOARD = "metrics.jsonl", "scores.csv", "tb"
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Episode))
+HEADER = ",".join(COLUMNS) + "\n"
 
 
 class Logs:
@@ -61,12 +62,13 @@ class Logs:
         sizes = {name: was["bytes"] for name, was in position.items()}
         _cut(directory / METRICS, sizes.get(METRICS, 0), lambda line: False)
         # Kept are evaluations by hand of this checkpoint and of earlier ones.
-        by_hand = functools.partial(_by_hand, frames=frames)
-        _cut(directory / SCORES, sizes.get(SCORES, 0), by_hand)
-        self._metrics = open(directory / METRICS, "a")  # noqa: SIM115
-        self._scores = open(directory / SCORES, "a")  # noqa: SIM115
-        if not self._scores.tell():
-            self._scores.write(",".join(COLUMNS) + "\n")
+        start = sizes.get(SCORES, 0)
+        _set_aside(directory / SCORES, start, say)
+        _cut(directory / SCORES, start, functools.partial(_by_hand, frames=frames))
+        self._metrics = open(directory / METRICS, "a+")  # noqa: SIM115
+        self._scores = open(directory / SCORES, "a+")  # noqa: SIM115
+        if not os.fstat(self._scores.fileno()).st_size:
+            self._scores.write(HEADER)
         self._board = _Board(directory / BOARD, frames)
 
     def metrics(self, frames: int, values: Mapping[str, float]) -> None:
@@ -91,7 +93,12 @@ class Logs:
         for name, file in ((METRICS, self._metrics), (SCORES, self._scores)):
             file.flush()
             os.fsync(file.fileno())
-            state[name] = _digest(Path(file.name))
+            # By its descriptor: the directory may have been moved.
+            size = os.fstat(file.fileno()).st_size
+            data = os.pread(file.fileno(), size, 0)
+            while len(data) < size:
+                data += os.pread(file.fileno(), size - len(data), len(data))
+            state[name] = _checksum(data)
         return state
 
     def close(self) -> None:
@@ -102,18 +109,30 @@ class Logs:
 
 def append_scores(directory: Path, episodes: Iterable[Episode]) -> None:
     """Adds rows to scores.csv from another process than the training one."""
-    with open(Path(directory) / SCORES, "a") as file:
-        if not file.tell():
-            file.write(",".join(COLUMNS) + "\n")
-        file.write("".join(map(_csv, episodes)))
+    append_lines(Path(directory) / SCORES, "".join(map(_csv, episodes)), HEADER)
 
 
-def read_metrics(directory: Path) -> Iterator[dict[str, Any]]:
-    """Yields the rows of metrics.jsonl, without a last line that is incomplete."""
-    with open(Path(directory) / METRICS) as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield json.loads(line)
+def read_metrics(
+    directory: Path, say: Callable[[str], None] = print
+) -> Iterator[dict[str, Any]]:
+    """Yields the rows of metrics.jsonl, without a last line that is incomplete.
+
+    Lines that are no rows are skipped; `say` receives a sentence about them.
+    """
+    path, bad = Path(directory) / METRICS, []
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+        if not line.endswith(b"\n"):
+            continue
+        try:
+            row = parse_json(line)
+            if type(row["frames"]) is not int:
+                raise TypeError
+        except (ValueError, KeyError, TypeError):
+            bad.append(number)
+            continue
+        yield row
+    if bad:
+        say(f"{path}: skipped {_lines(bad)}, no row of metrics.")
 
 
 def _csv(episode: Episode) -> str:
@@ -122,18 +141,53 @@ def _csv(episode: Episode) -> str:
     return text.getvalue()
 
 
+def _row(line: bytes) -> dict[str, Any] | None:
+    """The columns of a line of scores.csv, or None if it is no row."""
+    cells = line.decode(errors="replace").strip().split(",")
+    if len(cells) != len(COLUMNS):
+        return None
+    row: dict[str, Any] = dict(zip(COLUMNS, cells))
+    try:
+        for name in ("frames", "length", "env", "episode", "seed"):
+            row[name] = int(row[name])
+        row["score"] = float(row["score"])
+    except ValueError:
+        return None
+    return row if math.isfinite(row["score"]) else None
+
+
 def _by_hand(line: bytes, frames: int) -> bool:
     """Whether a line of scores.csv is of `run.py evaluate` at no more than `frames`."""
-    cells = line.decode(errors="replace").strip().split(",")
-    row = dict(zip(COLUMNS, cells))
-    if len(cells) != len(COLUMNS) or row["kind"] != "eval_cmd":
-        return False
-    return int(row["frames"]) <= frames
+    row = _row(line)
+    return row is not None and row["kind"] == "eval_cmd" and row["frames"] <= frames
 
 
-def _digest(path: Path, size: int | None = None) -> dict[str, Any]:
-    """Size and checksum of the first `size` bytes of a file, or of all of them."""
-    data = path.read_bytes()[:size] if path.exists() else b""
+def _set_aside(path: Path, start: int, say: Callable[[str], None]) -> None:
+    """Copies damaged lines behind the byte `start`, which are cut off, to a file."""
+    data = path.read_bytes()[start:] if path.exists() else b""
+    lines = [line for line in data.splitlines(keepends=True) if line.endswith(b"\n")]
+    bad = [line for line in lines if _row(line) is None and line != HEADER.encode()]
+    if bad:
+        aside = path.with_name(f"{path.name}.damaged")
+        with open(aside, "ab") as file:
+            file.write(b"".join(bad))
+        several = f"{len(bad)} lines are" if len(bad) > 1 else "1 line is"
+        say(f"{path}: {several} damaged and kept in {aside}. Training goes on.")
+
+
+def _lines(numbers: list[int]) -> str:
+    """Names up to three lines."""
+    more = f" and {len(numbers) - 3} more" if len(numbers) > 3 else ""
+    several = "lines" if len(numbers) > 1 else "line"
+    return f"{several} {', '.join(map(str, numbers[:3]))}{more}"
+
+
+def _digest(path: Path, size: int) -> dict[str, Any]:
+    """Size and checksum of the first `size` bytes of a file."""
+    return _checksum(path.read_bytes()[:size] if path.exists() else b"")
+
+
+def _checksum(data: bytes) -> dict[str, Any]:
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 

@@ -1,6 +1,7 @@
 """What a run prints: its messages, and one line that tells how far it is."""
 
 import collections
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -8,11 +9,15 @@ from typing import Any, TextIO
 
 import psutil
 
+from dreamer_tf import output
+
 
 class Terminal:
     """Shows the progress of a run in one line that is updated in place.
 
-    Where the stream is no terminal, prints a line from time to time instead.
+    Where the stream is no terminal, prints a line from time to time instead. A line
+    that cannot be written ends nothing: standard error says so once, and the run goes
+    on. If nobody reads the stream any more, `stop` says so.
 
     Args:
       steps: the run's budget in frames.
@@ -29,13 +34,15 @@ class Terminal:
         every: float = 10.0,
     ):
         self._steps, self._clock = steps, clock
-        self._stream = stream or sys.stdout
+        self._stream = output.safe(stream or sys.stdout)
+        self._said_lost = False
         self._live: Any = None
         if self._stream.isatty():
             from rich.console import Console
             from rich.live import Live
 
-            console = Console(file=self._stream, highlight=False)
+            file: Any = self._stream
+            console = Console(file=file, highlight=False)
             self._live = Live(console=console, auto_refresh=False)
             self._live.start()
         self._every = 0.5 if self._live else every
@@ -49,6 +56,16 @@ class Terminal:
             self._live.console.print(text, markup=False)
         else:
             print(text, file=self._stream, flush=True)
+        if self._stream.lost and not self._stream.unread and not self._said_lost:
+            self._said_lost = True
+            output.warn(
+                f"Messages are lost, as standard output cannot be written "
+                f"({self._stream.lost}); training goes on."
+            )
+
+    def stop(self) -> int:
+        """SIGPIPE if the stream is a pipe that nobody reads any more, else 0."""
+        return signal.SIGPIPE if self._stream.unread else 0
 
     def show(self, frames: int, updates: int, score: float | None) -> None:
         """Updates the line of progress, if enough time has passed.

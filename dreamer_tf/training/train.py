@@ -5,11 +5,10 @@ import dataclasses
 import errno
 import functools
 import gc
+import operator
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,13 @@ import numpy as np
 
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.envs import gl
-from dreamer_tf.errors import Interrupted, UserError, reason
+from dreamer_tf.envs.limits import time_limit
+from dreamer_tf.errors import Interrupted, UserError, reason, system, why
 from dreamer_tf.replay import Episodes
-from dreamer_tf.training import checkpoint, logdir
+from dreamer_tf.training import checkpoint, logdir, signals
 from dreamer_tf.training.budget import check_replay, needs
 from dreamer_tf.training.build import build
-from dreamer_tf.training.evaluate import evaluate
+from dreamer_tf.training.evaluate import Stopped, cut_at, evaluate
 from dreamer_tf.training.experience import (
     EVALUATION,
     Components,
@@ -32,12 +32,18 @@ from dreamer_tf.training.experience import (
     experience,
 )
 from dreamer_tf.training.logs import Logs, Means
+from dreamer_tf.training.outlook import SHORTER, outlook
 from dreamer_tf.training.schedules import Progress
 from dreamer_tf.training.terminal import Terminal
 
 # Errors of the operating system that a person can fix: of the disk and the logdir.
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EFBIG}
+DISK |= {errno.EPERM, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN}
+DISK |= {errno.ENAMETOOLONG, errno.EREMOTEIO, errno.EBUSY}
 DISK |= {errno.EISDIR, errno.ENOTDIR, errno.EEXIST}  # the name is taken
+# What a checkpoint of another structure leads to.
+FOREIGN: tuple[type[Exception], ...] = (KeyError, TypeError, ValueError, IndexError)
+FOREIGN += (AttributeError, ArithmeticError, RecursionError, FileNotFoundError)
 
 
 def train(
@@ -64,14 +70,15 @@ def train(
     Raises:
       UserError: the directory is in use, holds another run or cannot be written, or
         training cannot continue.
-      Interrupted: SIGINT or SIGTERM came; everything was saved.
+      Interrupted: one of `signals.ALL` came, or nobody reads the output any more;
+        everything was saved.
     """
     terminal = terminal or Terminal(run.steps)
     try:
         with contextlib.ExitStack() as stack:
             stack.callback(terminal.close)
-            stack.enter_context(logdir.locked(Path(run.logdir)))
-            logdir.check(run, config, terminal.say)
+            place = stack.enter_context(logdir.locked(Path(run.logdir), terminal.say))
+            run, config = logdir.check(run, config, terminal.say)
             components = (make or build)(run, config)
             if run.obs != "proprio" and os.environ.get("MUJOCO_GL"):
                 terminal.say(gl.choose()[1])  # chosen when `build` made environments
@@ -86,50 +93,20 @@ def train(
                 components.agent.place,
             )
             trainer = Trainer(run, components, terminal, clock, begin)
+            trainer.place = place
             stack.callback(trainer.logs.close)
-            trainer.stop = stack.enter_context(stop_signal())
+            came = stack.enter_context(signals.noted())
+            trainer.stop = lambda: came() or terminal.stop()
             trainer.train()
             return trainer.progress
     except OSError as error:
-        if error.errno not in DISK:
-            raise
         raise UserError(
-            f"--logdir={run.logdir} cannot be written ({error.strerror}); what was "
+            f"--logdir={run.logdir} cannot be written ({why(error)}); what was "
             "saved before is intact, and the same command continues from it."
+            if error.errno in DISK
+            else f"{system(error)} What was saved in --logdir={run.logdir} before is "
+            "intact, and the same command continues from it."
         ) from error
-
-
-@contextlib.contextmanager
-def stop_signal() -> Iterator[Callable[[], int]]:
-    """Notes the first SIGINT or SIGTERM; the second one acts as usual.
-
-    Yields:
-      A function that returns the number of the signal that came, or 0.
-    """
-    received: list[int] = []
-    old: dict[int, Any] = {}
-
-    def note(number: int, frame: Any) -> None:
-        received.append(number)
-        restore()
-        name = signal.Signals(number).name
-        text = f"\n{name}: saving after this decision; once more stops at once.\n"
-        os.write(2, text.encode())  # not `print`, which the signal may interrupt
-
-    def restore() -> None:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-    # Python lets only the main thread set signal handlers.
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # Background jobs of a shell ignore SIGINT, and shall go on ignoring it.
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                old[number] = signal.signal(number, note)
-    try:
-        yield lambda: received[0] if received else 0
-    finally:
-        restore()
 
 
 class Trainer:
@@ -161,8 +138,13 @@ class Trainer:
         self.evaluated = 0  # episodes
         self.since: Decision | None = None  # where a continued run begins
         self.restarts = 0  # of environment processes, by the runs before this one
-        self.said_too_short = False
+        self.said_too_short = self.said_endless = False
+        # Episodes, and their frames, that V1's and V2's replay do not keep.
+        self.short_episodes = self.short_frames = 0
+        # Whether a signal cut `_report` short after the last decision.
+        self.owed = False
         self.stop: Callable[[], int] = lambda: 0  # number of a signal
+        self.place: logdir.Place | None = None  # of the logdir, wherever it is moved
         components.envs.say = terminal.say
         path = Path(run.logdir)
         self.checkpoints = checkpoint.Checkpoints(
@@ -177,13 +159,28 @@ class Trainer:
             f"{sum(components.agent.param_count().values()):,} parameters, computed in "
             f"{components.agent.place}."
         )
+        if components.observed:
+            terminal.say(components.observed)
         terminal.say(needs(run, components))
+        if not self.updates and self.progress.frames < run.steps:
+            for sentence in outlook(run, components):
+                terminal.say(sentence)
         # Not before: a run that cannot be built or continued must leave no files.
         begin()
         self.logs = Logs(path, position, self.progress.frames, terminal.say)
 
     def train(self) -> None:
         """Trains until the budget is spent, and saves a last checkpoint."""
+        if self.owed and self.since:
+            # So that a run that was interrupted equals one that was not.
+            done = self.progress.frames >= self.run.steps
+            self._report(done)
+            if self.owed:
+                raise Interrupted(self.stop(), self.progress.frames)
+            if done:
+                self.save(self.since)
+                self._say_finished()
+                return
         if self.progress.frames >= self.run.steps:
             self.terminal.say(f"Nothing to do: --steps={self.run.steps} is reached.")
             return
@@ -197,27 +194,45 @@ class Trainer:
             elif isinstance(event, Episode):
                 score = event.score
                 self.logs.score(event)
+                self._count_if_short(event)
                 self.means.add(
                     {"train/return": event.score, "train/length": event.length}
                 )
             else:
+                if self.place and self.place.lost():
+                    self._end_where_it_is(self.place, event)
                 done = self.progress.frames >= self.run.steps
-                self._evaluate_if_due()
-                self._log_if_due(done)
-                self._film_if_due()
+                self._report(done)
                 stop = self.stop()
                 if done or stop or self.clock() - saved >= self.run.save_every:
                     self.save(event)
                     saved = self.clock()
                 self.terminal.show(self.progress.frames, self.updates, score)
-                if done:
-                    self.terminal.say(
-                        f"Finished: {self.progress.frames:,} frames, {self.updates:,} "
-                        f"updates, {self.progress.episodes:,} episodes."
-                    )
+                if done and not self.owed:
+                    self._say_finished()
                     return
                 if stop:
                     raise Interrupted(stop, self.progress.frames)
+
+    def _say_finished(self) -> None:
+        self.terminal.say(
+            f"Finished: {self.progress.frames:,} frames, {self.updates:,} updates, "
+            f"{self.progress.episodes:,} episodes."
+        )
+
+    def _report(self, done: bool) -> None:
+        """Evaluates, logs and films what is due after a decision.
+
+        A signal ends an evaluation. Then all of it is `owed`: the run that continues
+        begins with it.
+        """
+        try:
+            self._evaluate_if_due()
+            self._log_if_due(done)
+            self._film_if_due()
+            self.owed = False
+        except Stopped:
+            self.owed = True
 
     def _evaluate_if_due(self) -> None:
         frames, every = self.progress.frames, self.run.eval_every
@@ -227,15 +242,18 @@ class Trainer:
             self.next_eval = frames
         if frames < self.next_eval:
             return
-        while self.next_eval <= frames:
-            self.next_eval += every
         episodes = evaluate(
             self.components.agent,
             self.components.make_env,
             self.run.eval_episodes,
             seed=(self.run.seed, EVALUATION),
             first=self.evaluated,
+            longest=cut_at(self.run),
+            stop=self.stop,
+            say=self.terminal.say,
         )
+        while self.next_eval <= frames:
+            self.next_eval += every
         self.evaluated += len(episodes)
         for episode in episodes:
             self.logs.score(dataclasses.replace(episode, frames=frames))
@@ -260,20 +278,63 @@ class Trainer:
             "replay/items": self.progress.items,
             "replay/gb": self.components.replay.nbytes / 1e9,
             "envs/restarts": self.restarts + self.components.envs.restarts,
+            "envs/diverged": self.components.envs.diverged,
         }
-        if self.progress.episodes and not self.progress.items:
-            self._say_too_short()
+        if isinstance(self.components.replay, Episodes):
+            row["replay/short_episodes"] = self.short_episodes
+            row["replay/short_frames"] = self.short_frames
+            self._say_too_short(self.components.replay)
+            self._say_endless()
         rates = self.terminal.rates(frames, self.updates)
         self.logs.metrics(frames, row | self.means.take() | rates)
 
-    def _say_too_short(self) -> None:
-        replay, said = self.components.replay, self.said_too_short
-        # The windows of DreamerV3 span episodes: they are never too short.
-        if isinstance(replay, Episodes) and not said:
+    def _count_if_short(self, episode: Episode) -> None:
+        """Counts an episode that is too short for replay.
+
+        The windows of DreamerV3 span episodes: they are never too short.
+        """
+        replay = self.components.replay
+        if isinstance(replay, Episodes) and episode.length + 1 < replay.shortest:
+            self.short_episodes += 1
+            self.short_frames += episode.length * self.run.repeat
+
+    def _say_too_short(self, replay: Episodes) -> None:
+        """Says once how much is lost by episodes that are too short."""
+        progress = self.progress
+        if self.said_too_short or not self.short_episodes:
+            return
+        advice = (
+            f"A new run with a smaller {SHORTER[self.run.version]} learns from shorter "
+            "ones."
+        )
+        if not progress.items:
             self.said_too_short = True
             self.terminal.say(
-                f"Nothing can be learned yet: none of {self.progress.episodes:,} "
-                f"episodes was long enough for a sequence of {replay.length} records."
+                f"Nothing can be learned yet: none of {progress.episodes:,} episodes "
+                f"was long enough for a sequence of {replay.shortest} records. {advice}"
+            )
+        elif not self.components.schedule.random(progress):
+            self.said_too_short = True
+            share = self.short_frames / max(1, progress.finished_frames)
+            self.terminal.say(
+                f"{self.short_episodes:,} of {progress.episodes:,} episodes so far, "
+                f"with {100 * share:.2g} % of their frames, are not learned from: they "
+                f"were too short for a sequence of {replay.shortest} records. {advice}"
+            )
+
+    def _say_endless(self) -> None:
+        """Says once if only a finished episode is missing for updates."""
+        run, progress = self.run, self.progress
+        if self.said_endless or progress.episodes or time_limit(run.task, run.length):
+            return
+        frames = progress.frames
+        ended = dataclasses.replace(progress, episodes=1, finished_frames=frames)
+        if not self.components.schedule.random(ended):
+            self.said_endless = True
+            self.terminal.say(
+                f"Nothing can be learned yet: no episode has ended within "
+                f"{frames // run.envs:,} frames. If they never end, start again in "
+                "another --logdir with --length, the longest episode in frames."
             )
 
     def _film_if_due(self) -> None:
@@ -315,6 +376,8 @@ class Trainer:
                 "filmed": self.filmed,
                 "next_eval": self.next_eval,
                 "evaluated": self.evaluated,
+                "owed": self.owed,
+                "short": [self.short_episodes, self.short_frames],
                 "means": self.means.sums,
                 "restarts": self.restarts + components.envs.restarts,
                 "logs": self.logs.state(),
@@ -324,6 +387,26 @@ class Trainer:
         self.checkpoints.save(self.progress.frames, state, agent.save, replay.pieces())
         replay.mark_saved()
 
+    def _end_where_it_is(self, place: logdir.Place, decision: Decision) -> None:
+        """Ends a run whose directory is not at its path any more.
+
+        Raises:
+          UserError: always; before, everything is saved where the directory is now.
+        """
+        now, frames = place.now(), self.progress.frames
+        if now is None:
+            raise UserError(
+                f"--logdir={place.path} was removed or replaced during the run, which "
+                f"ends at {frames:,} frames: what it had not saved elsewhere is lost."
+            )
+        self.checkpoints.directory = now / logdir.CHECKPOINTS
+        self.save(decision)
+        raise UserError(
+            f"--logdir={place.path} was moved to {now} during the run, which ends: "
+            f"everything is saved there, at {frames:,} frames. To go on, give the same "
+            f"command with --logdir={now}, or move it back."
+        )
+
     def _restore(self, path: Path, damaged: set[str]) -> dict[str, Any]:
         """Restores a checkpoint; returns the position of the logs.
 
@@ -332,7 +415,7 @@ class Trainer:
         """
         try:
             return self._load(path, damaged)
-        except (KeyError, TypeError, FileNotFoundError) as error:
+        except FOREIGN as error:
             raise UserError(
                 f"The checkpoint {path} is not of this version of dreamer_tf "
                 f"({reason(error)}): continue with the version that wrote it, or use "
@@ -341,6 +424,7 @@ class Trainer:
 
     def _load(self, path: Path, damaged: set[str]) -> dict[str, Any]:
         components, loop = self.components, checkpoint.read(path, "loop")
+        _check_counts(loop)
         components.agent.load_state_dict(checkpoint.read_arrays(path / "agent.npz"))
         components.schedule.load_state_dict(checkpoint.read(path, "schedule"))
         components.replay.load_state_dict(
@@ -353,6 +437,9 @@ class Trainer:
         self.filmed = loop["filmed"]
         self.next_eval, self.evaluated = loop["next_eval"], loop["evaluated"]
         self.means.sums, self.restarts = loop["means"], loop["restarts"]
+        # Older checkpoints have neither of the two.
+        self.owed = loop.get("owed", False)
+        self.short_episodes, self.short_frames = loop.get("short", (0, 0))
         self.since = Decision(**checkpoint.read(path, "decision"))
         components.envs.load_state_dict(checkpoint.read(path, "envs"))
         if damaged:
@@ -363,3 +450,17 @@ class Trainer:
                 "new episodes, and this run will not equal an uninterrupted one."
             )
         return loop["logs"]
+
+
+def _check_counts(loop: dict[str, Any]) -> None:
+    """Raises TypeError if a number of the saved state is none."""
+    numbers = dict(loop["progress"])
+    numbers |= {k: loop[k] for k in ("updates", "logged", "filmed", "evaluated")}
+    numbers |= {f"logs/{name}": was["bytes"] for name, was in loop["logs"].items()}
+    for name, value in numbers.items():
+        try:
+            if operator.index(value) >= 0:
+                continue
+        except TypeError:
+            pass
+        raise TypeError(f"'{name}' is {value!r}")

@@ -163,10 +163,33 @@ def test_gradients_against_the_compiler():
 # --- Measuring --------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("place", "side"), [("cpu", 2048), ("gpu", 8192)])
+def test_the_limit_is_measured_with_larger_products_on_a_gpu(place, side, monkeypatch):
+    assert measure.MATMUL[place] == side
+    monkeypatch.setattr(engine.devices, "platform", lambda: place)
+    monkeypatch.setattr(measure, "MATMUL", {"cpu": 4, "gpu": 8})
+    monkeypatch.setattr(measure, "timed", lambda call, *_, **__: (2.0, call()))
+    assert measure.matmul_rate("float32", 3) == 3 * 2 * measure.MATMUL[place] ** 3 / 2
+
+
+@pytest.mark.parametrize(
+    ("exact", "override", "name"),
+    [
+        (False, "", "H100, float32 as TF32"),
+        (False, "1", "H100, float32 as TF32"),
+        (False, "0", "H100"),
+        (True, "", "H100"),
+    ],
+)
+def test_a_gpu_that_rounds_float32_is_called_so(exact, override, name, monkeypatch):
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", override)
+    assert measure.gpu_name("H100", exact) == name
+
+
 @pytest.mark.parametrize("version", [pytest.param("v1", marks=pytest.mark.slow), "v3"])
 def test_a_tiny_workload(version, monkeypatch):
     monkeypatch.setattr(measure, "POLICY_BATCHES", (1,))  # each is compiled
-    monkeypatch.setattr(measure, "MATMUL", 64)
+    monkeypatch.setattr(measure, "MATMUL", {"cpu": 64})
     monkeypatch.setattr(measure, "ROWS", 400)
     monkeypatch.setattr(measure, "EPISODE", 50)
     run, config = presets.load(version, "toy", "lite")

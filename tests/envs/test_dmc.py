@@ -197,3 +197,56 @@ def test_a_task_with_vectors_can_be_rendered_later():
     np.testing.assert_array_equal(late.render(), expected)
     early.close()
     late.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("qpos", np.nan), ("qvel", np.nan), ("qvel", 1e11)]
+)
+def test_physics_that_diverges_ends_the_episode(name, value):
+    env, other = make_env("walker_walk", repeat=2), make_env("walker_walk", repeat=2)
+    env.reset(0)
+    before = env.step(np.zeros(6))
+    getattr(env._env.physics.data, name)[:] = value
+    record = env.step(np.ones(6))
+    assert record["is_last"] and not record["is_terminal"]
+    assert record["reward"] == 0 and record.frames == 1
+    assert "mjWARN_BADQ" in record.diverged
+    assert_equal(
+        [{n: before[n] for n in env.obs_space.spaces}],
+        [{n: record[n] for n in env.obs_space.spaces}],
+    )
+    # Nothing of it stays behind.
+    assert_equal(rollout(env, 3), rollout(other, 3))
+
+
+def test_observations_of_physics_that_are_not_finite_end_the_episode():
+    env = make_env("walker_walk")
+    env.reset(0)
+    task, look = env._env.task, env._env.task.get_observation
+    task.get_observation = lambda physics: look(physics) | {"height": np.inf}
+    assert "height" in env.step(np.zeros(6)).diverged
+
+
+def test_physics_that_never_begins_stops_with_a_sentence():
+    from dm_control.rl.control import PhysicsError
+
+    def initialize(physics):
+        raise PhysicsError("the world ended")
+
+    env = make_env("walker_walk")
+    env._env.task.initialize_episode = initialize
+    pattern = "^walker_walk diverged in 10 episodes in a row .*: the world ended;"
+    with pytest.raises(UserError, match=pattern):
+        env.reset(0)
+
+
+def test_other_errors_of_a_task_are_one_sentence():
+    def initialize(physics):
+        raise OSError("no such terrain")
+
+    env = make_env("walker_walk")
+    env._env.task.initialize_episode = initialize
+    line = initialize.__code__.co_firstlineno + 1
+    pattern = rf"walker_walk failed in reset\(\) with OSError .*test_dmc.py:{line}"
+    with pytest.raises(UserError, match=pattern):
+        env.reset(0)

@@ -44,7 +44,7 @@ def make_config(recorded: dict) -> v1.Config:
             changes |= {f"loss_scales.{k}": v for k, v in value.items()}
         elif name not in OTHER:
             raise AssertionError(f"{name}={value} is not supported")
-    return updated(v1.Config(), changes)
+    return updated(v1.Config(), changes | {"precision": "float32"})
 
 
 # -------------------------------------------------------------------- agents --

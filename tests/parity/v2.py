@@ -67,7 +67,7 @@ def make_config(recorded: dict) -> v2.Config:
             pass
         elif name not in FIXED or value != FIXED[name]:
             raise AssertionError(f"{name}={value} is not supported")
-    return updated(v2.Config(), changes)
+    return updated(v2.Config(), changes | {"precision": "float32"})
 
 
 def _leaves(tree: dict, prefix: str = ""):

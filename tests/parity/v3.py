@@ -56,7 +56,7 @@ def make_config(recorded: dict) -> v3.Config:
             changes[name] = tuple(value) if isinstance(value, list) else value
         elif name not in DEAD and value != FIXED.get(name.split(".")[-1]):
             raise AssertionError(f"{name}={value} is not supported")
-    return updated(v3.Config(), changes)
+    return updated(v3.Config(), changes | {"precision": "float32"})
 
 
 def _leaves(tree: dict, prefix: str = ""):

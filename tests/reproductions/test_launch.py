@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pandas as pd
 import pytest
 
-from dreamer_tf.training import logdir
+from dreamer_tf import output
+from dreamer_tf.training import logdir, signals
 from reproductions import launch
 from reproductions.board import Board, failures
 from reproductions.cells import DONE, ELSEWHERE, FAILED, is_done
@@ -169,7 +171,7 @@ def test_killed_and_started_again(tmp_path, finished):
     assert results(tmp_path) == results(finished[0])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", signals.ALL)
 def test_interrupting_stops_the_children(tmp_path, number):
     launcher = subprocess.Popen(
         driver(tmp_path, "--pause=1"),
@@ -180,6 +182,66 @@ def test_interrupting_stops_the_children(tmp_path, number):
     wait_for(lambda: len(pids(tmp_path)) == 2)
     launcher.send_signal(number)
     assert b"KeyboardInterrupt" in launcher.communicate(timeout=60)[1]
+    assert not any(map(alive, pids(tmp_path)))
+
+
+SLOW = (
+    "import signal, sys, time\n"
+    "def save(*_):\n"
+    "    time.sleep(1.5)\n"
+    "    print('saved', flush=True)\n"
+    "    sys.exit(143)\n"
+    "signal.signal(signal.SIGTERM, save)\n"
+    "print('ready', flush=True)\n"
+    "while True:\n"
+    "    time.sleep(0.05)\n"
+)
+
+
+def slow_run(tmp_path):
+    log = tmp_path / "log"
+    job = launch.start([sys.executable, "-c", SLOW], log, {})
+    wait_for(lambda: "\nready" in log.read_text())
+    return job, log
+
+
+def test_runs_get_the_time_that_they_need_to_save(tmp_path, capsys):
+    job, log = slow_run(tmp_path)
+    launch.Local(1).stop([job])
+    assert job.returncode == 143 and log.read_text().endswith("saved\n")
+    assert "1 running: each saves and ends" in capsys.readouterr().err
+    launch.Local(1).stop([job])  # it has ended already
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_another_signal_ends_runs_at_once(tmp_path, monkeypatch, later):
+    """But not one in the same moment, which is the first one once more."""
+    monkeypatch.setattr(signals, "SAME", 0.0 if later else 60.0)
+    job, log = slow_run(tmp_path)
+    sleep, calls = time.sleep, []
+
+    def interrupted(seconds):
+        calls.append(seconds)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        sleep(seconds)
+
+    monkeypatch.setattr(launch.time, "sleep", interrupted)
+    if later:
+        with pytest.raises(KeyboardInterrupt):
+            launch.Local(1).stop([job])
+        assert job.returncode == -signal.SIGKILL
+    else:
+        launch.Local(1).stop([job])
+        assert job.returncode == 143 and log.read_text().endswith("saved\n")
+
+
+def test_a_grid_whose_output_nobody_reads_stops_its_runs(tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream, pytest.raises(output.Closed):
+        run(tmp_path, stream=stream, more=["--pause=1"])
     assert not any(map(alive, pids(tmp_path)))
 
 

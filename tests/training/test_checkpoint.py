@@ -150,7 +150,7 @@ def test_only_plain_data(tmp_path, value):
 def test_pickled_arrays_are_refused(tmp_path):
     path = Checkpoints(tmp_path).save(1, {"a": TREE})
     np.savez(path / "a.npz", a0=np.array([object()]))
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(UserError, match=r"a.npz is damaged .*allow_pickle"):
         checkpoint.read(path, "a")
 
 
@@ -169,3 +169,76 @@ def test_a_copy_is_a_checkpoint(tmp_path):
         "a.json",
         "a.npz",
     }
+
+
+@pytest.mark.parametrize("number", [errno.ENOTEMPTY, errno.EBUSY, errno.ESTALE])
+def test_what_cannot_be_removed_is_said_once(tmp_path, monkeypatch, number):
+    said = []
+    store = Checkpoints(tmp_path, say=said.append)
+
+    def fail(path, **named):
+        raise OSError(number, "busy")
+
+    monkeypatch.setattr(shutil, "rmtree", fail)
+    saved = [store.save(frames, {"a": frames}) for frames in range(6)]
+    assert store.latest() == (saved[-1], set())
+    assert len(said) == len(set(said)) and "cannot be removed (busy)" in said[0]
+
+
+def test_foreign_names_are_left_alone(tmp_path):
+    said = []
+    store = Checkpoints(tmp_path / "c", say=said.append)
+    first = store.save(1, {"a": 1})
+    (tmp_path / "c" / "000099-5").write_text("mine")
+    (tmp_path / "c" / "000098-5").symlink_to(tmp_path)
+    for name in ("000000-1", "000097-5-unfinished"):
+        (tmp_path / "c" / name).mkdir()
+        (tmp_path / "c" / name / "thesis.tex").write_text("years of work")
+    shutil.copytree(first, tmp_path / "c" / "000096-5")
+    (tmp_path / "c" / "000096-5" / "notes.txt").write_text("why it is good")
+    saved = [store.save(frames, {"a": frames}) for frames in range(5)]
+    assert (tmp_path / "c" / "000099-5").read_text() == "mine"
+    assert (tmp_path / "c" / "000098-5").is_symlink()
+    assert len(list((tmp_path / "c").rglob("thesis.tex"))) == 2
+    assert list((tmp_path / "c").rglob("notes.txt"))
+    assert len(said) == 5 and all("is left where it is" in text for text in said)
+    assert store.latest() == (saved[-1], set())
+
+
+@pytest.mark.parametrize("times", [1, 100])
+def test_a_failed_reading_does_not_remove_a_checkpoint(tmp_path, monkeypatch, times):
+    said = []
+    store = Checkpoints(tmp_path, say=said.append)
+    old, new = store.save(1, {"a": TREE}), store.save(2, {"a": TREE})
+    digest, left = checkpoint.files.digest, [times]
+
+    def failing(path):
+        if path.parent == new and left[0]:
+            left[0] -= 1
+            raise OSError(errno.EIO, "Input/output error")
+        return digest(path)
+
+    monkeypatch.setattr(checkpoint.files, "digest", failing)
+    assert store.latest()[0] == (new if times == 1 else old)
+    assert len(said) == (times > 1)
+    monkeypatch.undo()
+    store.save(3, {"a": TREE})
+    assert new.is_dir() and not checkpoint.verify(new)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, "[", "7" * 400, '{"__array__": "a99"}', '{"__array__": [1]}'],
+)
+def test_hostile_entries_are_a_sentence(tmp_path, text):
+    path = Checkpoints(tmp_path).save(1, {"a": TREE})
+    (path / "a.json").write_text(text)
+    with pytest.raises(UserError, match=r"a.json is damaged \("):
+        checkpoint.read(path, "a")
+
+
+@pytest.mark.parametrize("loop", [[], {}, {"progress": {"frames": "many"}}, None])
+def test_frames_that_are_none(tmp_path, loop):
+    path = Checkpoints(tmp_path).save(1, {"loop": loop})
+    with pytest.raises(UserError, match=r"loop.json is damaged"):
+        checkpoint.frames(path)

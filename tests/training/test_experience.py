@@ -27,8 +27,9 @@ def test_order_of_acting_storing_learning():
         *[("policy", "random"), ("add", 0), ("add", 1)],  # first records: no decision
         # The first record of a decision ends the prefill: 3 records, 1 update due.
         *[("policy", "random"), ("add", 0), ("sample",), ("update", 1)],
-        # The device works at it while one more record comes in and a batch is drawn.
-        *[("add", 1), ("sample",), ("feedback", "deter"), ("update", 2)],
+        # The device works at it while one more record comes in, a batch is drawn and
+        # the next update is sent; the batch was drawn before the feedback all the same.
+        *[("add", 1), ("sample",), ("update", 2), ("feedback", "deter")],
         *[("feedback", "deter"), ("policy", "train"), ("add", 0), ("add", 1)],
         *[("sample",), ("update", 3), ("feedback", "deter")],
     ]
@@ -80,6 +81,36 @@ def test_progress_counts_frames_of_decisions():
         row["reward"] for stream, row in components.replay.rows[:8] if stream == 1
     ]
     assert episodes[1].score == pytest.approx(float(np.sum(rewards)))
+
+
+@pytest.mark.parametrize(
+    ("limit", "repeat", "frames"), [(1, 4, 60), (6, 4, 60), (5, 3, 100), (4, 2, 40)]
+)
+def test_frames_are_those_that_were_stepped(limit, repeat, frames):
+    """Also where an episode ends while an action is still repeated."""
+    tape = []
+    components = fake_components(tape, envs=1, limit=limit, repeat=repeat, ratio=0.0)
+    envs, stepped = components.envs, 0
+    step = envs.step
+
+    def counted(action):
+        nonlocal stepped
+        records = step(action)
+        stepped += int(records["vector"][0, 1] - before[0]) * (
+            not records["is_first"][0]
+        )
+        before[0] = records["vector"][0, 1]
+        return records
+
+    before, envs.step = [0], counted
+    progress = Progress()
+    for event in experience(components, progress, repeat, 0):
+        if isinstance(event, Decision) and progress.frames >= frames:
+            break
+        if isinstance(event, Episode):
+            assert progress.finished_frames == progress.episodes * limit
+            assert event.frames == progress.frames == progress.finished_frames
+    assert progress.frames == stepped == frames
 
 
 def test_updates_follow_the_ratio_exactly():

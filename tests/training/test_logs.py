@@ -2,6 +2,7 @@ import json
 
 import imageio.v2 as imageio
 import numpy as np
+import pytest
 
 from dreamer_tf.training import logs
 from dreamer_tf.training.experience import Episode
@@ -117,3 +118,49 @@ def test_means():
     copy.sums = json.loads(json.dumps(means.sums))
     assert means.take() == copy.take() == {"a": 1.5, "b": 5.0}
     assert means.take() == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1x.5,1,1,eval_cmd,eval,0,0,7",
+        ",1.5,1,eval_cmd,eval,0,0,7",
+        "5,nan,1,eval_cmd,eval,0,0,7",
+        "5,1.5,1,eval_cmd,eval,0,05,1.5,1,eval_cmd,eval,0,0,7",
+        "\x00\x00",
+    ],
+)
+def test_damaged_rows_are_set_aside(tmp_path, line):
+    said = []
+    log = Logs(tmp_path)
+    log.score(episode(10))
+    position = log.state()
+    log.close()
+    logs.append_scores(tmp_path, [episode(10, "eval_cmd", 8.0)])
+    with open(tmp_path / logs.SCORES, "a") as file:
+        file.write(line + "\n")
+    Logs(tmp_path, position, 10, said.append).close()
+    assert [row.split(",")[1] for row in rows(tmp_path)[1:]] == ["1.5", "8.0"]
+    assert (tmp_path / "scores.csv.damaged").read_text() == line + "\n"
+    assert len(said) == 1 and "1 line is damaged and kept in" in said[0]
+
+
+def test_damaged_metrics_are_skipped(tmp_path):
+    said = []
+    good = '{"frames": 1}\n'
+    text = good + "".join(
+        f"{line}\n" for line in ("[", "null", '{"frames": null}', '{"frames": "x"}')
+    )
+    (tmp_path / logs.METRICS).write_text(text + good)
+    found = list(logs.read_metrics(tmp_path, said.append))
+    assert found == [{"frames": 1}, {"frames": 1}]
+    assert len(said) == 1 and "skipped lines 2, 3, 4 and 1 more" in said[0]
+
+
+def test_state_where_the_directory_was_moved(tmp_path):
+    (tmp_path / "a").mkdir()
+    log = Logs(tmp_path / "a")
+    log.score(episode(10))
+    before = log.state()
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert log.state() == before and before[logs.SCORES]["bytes"] > 50

@@ -1,22 +1,27 @@
 """Whole runs: their files, their continuation, and what stops them."""
 
 import dataclasses
+import errno
 import functools
 import io
 import json
 import os
+import re
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from dreamer_tf import replay
 from dreamer_tf.configs import fields as configs
+from dreamer_tf.configs import presets
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.envs import Envs
 from dreamer_tf.errors import Interrupted, UserError
-from dreamer_tf.training import checkpoint, logdir, logs
+from dreamer_tf.training import checkpoint, logdir, logs, signals
 from dreamer_tf.training.evaluate import evaluate_run
 from dreamer_tf.training.experience import TRAINING
 from dreamer_tf.training.terminal import Terminal
@@ -168,10 +173,38 @@ def test_an_environment_that_does_not_repeat_itself(tmp_path):
     said = io.StringIO()
     progress = train_run(run, config, [], make, Terminal(40, said))
     assert "Environment 1 does not repeat itself: with the same seed" in said.getvalue()
-    assert "vector, reward differed after" in said.getvalue()
+    assert "vector, reward differed within" in said.getvalue()
     assert progress.frames == 40
     # What was played of the two interrupted episodes belongs to no finished one.
     assert frames % 10 and progress.finished_frames == frames // 10 * 10 + 20
+
+
+def test_noise_in_an_earlier_reward_only(tmp_path):
+    """Every record of an unfinished episode is compared, not only the last."""
+
+    class Moody(fakes.FakeEnv):
+        def _frame(self, action):
+            reward, *over = super()._frame(action)
+            noise = np.random.default_rng().uniform() if self.frame == 1 else 0.0
+            return (reward + noise, *over)
+
+    def make(run, config):
+        components = fakes.make_components(run, config)
+        moods = Envs([Moody] * run.envs, 0, (run.seed, TRAINING))
+        return dataclasses.replace(components, envs=moods)
+
+    run = settings(tmp_path, save_every=0.0, eval_every=0, steps=15)
+    train_run(
+        dataclasses.replace(run, steps=6),
+        fakes.Config(),
+        [],
+        make,
+        Terminal(6, io.StringIO()),
+    )
+    said = io.StringIO()
+    train_run(run, fakes.Config(), [], make, Terminal(15, said))
+    assert "does not repeat itself" in said.getvalue()
+    assert "actions, reward differed within 3 decisions" in said.getvalue()
 
 
 def test_a_damaged_piece_of_the_replay_is_dropped(tmp_path):
@@ -210,7 +243,7 @@ def test_a_number_that_is_not_finite_stops_the_run(tmp_path):
     assert checkpoint.read_arrays(saved / "agent.npz")["updates"] < 9
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", signals.ALL)
 def test_signals_save_and_stop(tmp_path, number):
     config = fakes.Config(prefill=6, ratio=0.5)
     train(settings(tmp_path / "whole", steps=60), config)
@@ -239,6 +272,183 @@ def test_signals_save_and_stop(tmp_path, number):
     train_run(run, config, [], fakes.make_components, Terminal(60, io.StringIO()))
     expected, found = (everything(tmp_path / name) for name in ("whole", "interrupted"))
     np.testing.assert_equal(found, expected)
+
+
+# Each evaluation takes five decisions: the first one, the second, and the last one, in
+# the run's last decision.
+@pytest.mark.parametrize("call", [1, 7, 13])
+@pytest.mark.parametrize("why", ["signal", "nobody reads"])
+def test_an_evaluation_is_left_and_made_up_for(tmp_path, call, why):
+    config = fakes.Config(prefill=6, ratio=0.5)
+    changes = {"steps": 46, "eval_every": 20}
+    train(settings(tmp_path / "whole", **changes), config)
+    run = settings(tmp_path / "interrupted", **changes)
+    reader, writer = os.pipe()
+    terminal = Terminal(46, os.fdopen(writer, "w"))
+    seen = []
+
+    def make(run, config):
+        components = fakes.make_components(run, config)
+        policy = components.agent.policy
+
+        def interrupting(obs, state, mode):
+            seen.append(mode)
+            if mode == "eval" and seen.count("eval") == call:
+                if why == "signal":
+                    os.kill(os.getpid(), signal.SIGTERM)
+                else:
+                    os.close(reader)
+                    terminal.say("to nobody")
+            return policy(obs, state, mode)
+
+        components.agent.policy = interrupting
+        return components
+
+    with pytest.raises(Interrupted) as info:
+        train_run(run, config, [], make, terminal)
+    number = signal.SIGTERM if why == "signal" else signal.SIGPIPE
+    assert info.value.number == number
+    assert seen[-1] == "eval" and seen.count("eval") == call  # it ended at once
+    train_run(run, config, [], fakes.make_components, Terminal(46, io.StringIO()))
+    expected, found = (everything(tmp_path / name) for name in ("whole", "interrupted"))
+    np.testing.assert_equal(found, expected)
+    if why == "signal":
+        os.close(reader)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EBADF])
+def test_training_goes_on_where_it_cannot_be_watched(tmp_path, number, capsys):
+    class Screen(io.StringIO):
+        def write(self, text):
+            raise OSError(number, os.strerror(number))
+
+        def isatty(self):
+            return number == errno.EIO  # a terminal that was closed
+
+    run, config = settings(tmp_path), fakes.Config(prefill=8, ratio=0.5)
+    terminal = Terminal(40, Screen())
+    assert train_run(run, config, [], fakes.make_components, terminal).frames == 40
+    assert checkpoint.saved_frames(tmp_path / logdir.CHECKPOINTS) == 40
+    error = capsys.readouterr().err
+    said = f"standard output cannot be written ({os.strerror(number)})"
+    # Where a live line is shown, standard error is led to the same terminal.
+    assert error.count(said) == (number != errno.EIO)
+    assert "logdir" not in error
+
+
+def test_plus_minus_in_ascii(tmp_path):
+    inner = io.BytesIO()
+    terminal = Terminal(40, io.TextIOWrapper(inner, "ascii", write_through=True))
+    config = fakes.Config(prefill=8, ratio=0.5)
+    train_run(settings(tmp_path), config, [], fakes.make_components, terminal)
+    assert re.search(rb"evaluation return \d\.\d \? \d\.\d \(3", inner.getvalue())
+
+
+def test_a_run_that_never_updates_says_so(tmp_path):
+    said = io.StringIO()
+    config = fakes.Config(ratio=0.0)
+    run = settings(tmp_path)
+    train_run(run, config, [], fakes.make_components, Terminal(40, said))
+    assert said.getvalue().count("This run will never make an update: ") == 1
+    longer = dataclasses.replace(run, steps=60)
+    said = io.StringIO()
+    train_run(longer, config, [], fakes.make_components, Terminal(60, said))
+    assert said.getvalue().count("This run will never make an update: ") == 1
+
+
+def whole_episodes(limits, rows=6):
+    """Makes components whose replay keeps episodes of at least `rows` records."""
+
+    def make(run, config):
+        components = fakes.make_components(run, config)
+        makers = [functools.partial(fakes.FakeEnv, limit) for limit in limits]
+        envs = Envs(makers, 0, (run.seed, TRAINING))
+        kept = replay.EpisodeChunks(2, rows, None, 10**6, run.seed, include_end=True)
+        return dataclasses.replace(components, envs=envs, replay=kept)
+
+    return make
+
+
+def test_short_episodes_are_counted_and_said_once(tmp_path):
+    """Of the two environments one has episodes of 3 frames, too short for 6 records."""
+    run = settings(tmp_path, version="v1", eval_every=0, steps=60)
+    config = fakes.Config(prefill=8, ratio=0.5)
+    make = whole_episodes([3, 5])
+    for steps in (30, 60):
+        said = io.StringIO()
+        part = dataclasses.replace(run, steps=steps)
+        train_run(part, config, [], make, Terminal(60, said))
+        assert said.getvalue().count("episodes so far, with ") == 1
+        assert "were too short for a sequence of 6 records. A new" in said.getvalue()
+        assert "--batch_length learns from shorter" in said.getvalue()
+    last = metrics(tmp_path)[-1]
+    table = pd.read_csv(tmp_path / "scores.csv")
+    short = table[table.length == 3]
+    assert last["replay/short_episodes"] == len(short) > 5
+    assert last["replay/short_frames"] == short.length.sum()
+
+
+def test_an_episode_that_never_ends_is_said(tmp_path):
+    run = settings(tmp_path, version="v2", eval_every=0, task="gym_Nothing-v0")
+    said = io.StringIO()
+    config = fakes.Config(prefill=8, ratio=0.5)
+    train_run(run, config, [], whole_episodes([10**9] * 2), Terminal(40, said))
+    text = said.getvalue()
+    assert text.count("Episodes of gym_Nothing-v0 have no time limit") == 1
+    assert text.count("no episode has ended within 5 frames. If they never") == 1
+
+
+def test_a_run_from_before_a_setting_existed(tmp_path):
+    """It goes on as before, as often as it is started, and evaluates."""
+    config = fakes.Config(prefill=8, ratio=0.5)
+    train(settings(tmp_path, steps=10), config)
+    file = tmp_path / logdir.CONFIG
+
+    def forget():
+        content = json.loads(file.read_text())
+        for name in ("fast_render", "env_timeout"):
+            content["run"].pop(name, None)
+        content["agent"].pop("ratio", None)
+        content["agent"]["dyn"].pop("deter", None)
+        file.write_text(json.dumps(content))
+
+    forget()
+    # Where the default has changed since, the old value counts: here that of `ratio`.
+    for steps in (20, 30):
+        said = io.StringIO()
+        run = settings(tmp_path, steps=steps, env_timeout=9.0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(logdir.BEFORE_AGENT, "ratio", 0.25)
+            train_run(run, config, [], fakes.make_components, Terminal(30, said))
+        assert (
+            "Continuing with --ratio=0.25: this run is from before" in said.getvalue()
+        )
+        stored = json.loads(file.read_text())
+        assert "ratio" not in stored["agent"] and "deter" not in stored["agent"]["dyn"]
+        assert stored["run"]["env_timeout"] == 9.0
+    assert logdir.read(tmp_path).fast_render is False
+
+
+def test_runs_of_dreamer_v1_from_before_include_end(tmp_path):
+    settings_ = presets.load("v1", "toy", "lite")
+    run = dataclasses.replace(settings_[0], logdir=str(tmp_path))
+    logdir.write(run, settings_[1], [])
+    content = json.loads((tmp_path / logdir.CONFIG).read_text())
+    del content["agent"]["include_end"]
+    (tmp_path / logdir.CONFIG).write_text(json.dumps(content))
+    said = []
+    assert logdir.check(run, settings_[1], said.append)[1].include_end is False
+    assert "Continuing with --include_end=False" in said[0] and len(said) == 1
+
+
+@pytest.mark.parametrize("name", logdir.ALWAYS)
+def test_a_config_without_what_every_run_has_is_damaged(tmp_path, name):
+    train(settings(tmp_path, steps=0))
+    content = json.loads((tmp_path / logdir.CONFIG).read_text())
+    del content["run"][name]
+    (tmp_path / logdir.CONFIG).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"its 'run' lacks '{name}'"):
+        train(settings(tmp_path, steps=0))
 
 
 def test_a_finished_run_has_nothing_to_do(tmp_path):
@@ -324,6 +534,25 @@ def test_a_logdir_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--logdir=.* cannot be written: "):
         train(settings(tmp_path / "file" / "run"))
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("0123abcd", "0123abcd"),
+        (" 0123abcd-dirty\n", "0123abcd-dirty"),
+        ("", "of git"),
+        (" ", "of git"),
+    ],
+)
+def test_a_source_without_git_says_its_commit(said, found, monkeypatch, tmp_path):
+    answer = subprocess.CompletedProcess([], 0, "of git\n", "")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
+    monkeypatch.setenv("DREAMER_TF_COMMIT", said)
+    assert logdir.commit() == found
+    train(settings(tmp_path, steps=2))
+    start = json.loads((tmp_path / logdir.CONFIG).read_text())["starts"][0]
+    assert start["commit"] == found
 
 
 @pytest.mark.slow
