@@ -1,4 +1,4 @@
-"""Scores from other people's logs: score files of the Dreamer authors or of TD-MPC2."""
+"""Scores from other people's logs: files of the Dreamer authors or of TD-MPC2."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from dreamer_tf.errors import UserError
-from reproductions import scores, tasks
+from reproductions import jsonl, scores, tasks
 
 
 def read_outside(
@@ -17,12 +17,13 @@ def read_outside(
 
     *.json, *.json.gz: a list of {task, method, seed, xs, ys}, xs in frames.
     *.csv: columns step (frames), reward, seed; the task is the file's name.
+    *.jsonl: a run's own log (see `jsonl`).
 
     Args:
       benchmark: needed unless the file's name begins with one
         (`dmc_vision-dreamerv3.json.gz`).
-      method: its name in tables; empty: as in the JSON file, or the name of the folder
-        of a CSV file.
+      method: its name in tables; empty: as in the JSON file, the name of the folder of
+        a CSV file, or the program that writes such a log.
 
     Raises:
       UserError: a file is missing or malformed, or its benchmark is not known.
@@ -34,9 +35,12 @@ def read_outside(
     if path.is_dir():
         files = sorted(
             p for p in path.glob("**/*") if re.search(r"\.(csv|json|json\.gz)$", p.name)
-        )
+        ) + jsonl.find(path)
     if not files:
-        raise UserError(f"{path} holds no outside logs (*.csv, *.json, *.json.gz).")
+        raise UserError(
+            f"{path} holds no outside logs (*.csv, *.json, *.json.gz, scores.jsonl, "
+            "metrics.jsonl)."
+        )
     frames = [_read_outside_file(file, benchmark, method) for file in files]
     return scores.combine(frames)
 
@@ -54,6 +58,8 @@ def _read_outside_file(file: Path, benchmark: str, method: str) -> pd.DataFrame:
         points = table.rename(columns={"step": "frames", "reward": "score"})
         points["task"] = tasks.check_task(file.stem, str(file))
         points["version"] = method or file.absolute().parent.name
+    elif file.suffix == ".jsonl":
+        points = jsonl.read(file, method)
     else:
         points = _author_points(file, method)
     points["benchmark"] = benchmark or prefix

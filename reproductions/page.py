@@ -15,13 +15,17 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from reproductions.reference import describe, width
+
 HERE = Path(__file__).parent
 NONE = "–"  # noqa: RUF001
 VERDICTS = ("reproduced", "above", "below", "too few seeds", "nothing published")
+AGREEMENT = ("agrees", "undecided")  # above, below and too few seeds are as above
+SHIFT = 200.0  # points at the ends of the strips that show differences
 NOT_RUN = "not run"
 ABSENT = ("not finished", NOT_RUN)
 # Any other verdict is a reason why scores are not comparable.
-CLASSES = {v: v.replace(" ", "-") for v in (*VERDICTS, *ABSENT)}
+CLASSES = {v: v.replace(" ", "-") for v in (*VERDICTS, *AGREEMENT, *ABSENT)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Section:
     colors: Mapping[str, str]  # version -> colour as a CSS value
     budgets: Mapping[int, str]  # frames -> label
     cells: pd.DataFrame  # tables.cell_table of every budget, with a budget column
+    agreement: pd.DataFrame  # tables.agreement_table; empty without a reference
+    reference: str  # what it is
     totals: pd.DataFrame  # tables.aggregate_table likewise
     pairs: pd.DataFrame  # tables.improvement_table likewise
     curves: Mapping[str, str]  # task -> SVG
@@ -86,6 +92,15 @@ def _section(section: Section) -> dict[str, Any]:
         "legend": [(name, section.colors[v]) for v, name in section.versions.items()],
         "cards": _cards(section),
         "cells": _of_versions(section.cells, section),
+        "agreement": [
+            row
+            | {
+                "frames": _frames(row["budget"]),
+                "width": width(row["reference"]),
+            }
+            for row in _of_versions(section.agreement, section)
+        ],
+        "reference": section.reference,
         "totals": _of_versions(section.totals, section),
         "pairs": _records(section.pairs),
         # The SVG comes from plots.py, so it is safe and not escaped.
@@ -111,9 +126,13 @@ def _cards(section: Section) -> list[dict[str, Any]]:
         counts = cells[cells.version == row["version"]].verdict.value_counts()
         other = [verdict for verdict in counts.index if verdict not in CLASSES]
         order = [v for v in (*VERDICTS, *other, *ABSENT) if v in counts]
-        card = {"key": section.key, "title": section.title}
+        card: dict[str, Any] = {"key": section.key, "title": section.title}
         card |= {"budget": section.budgets[budget]}
-        cards.append(row | card | {"verdicts": {v: counts[v] for v in order}})
+        card |= {"verdicts": {v: counts[v] for v in order}}
+        same = section.agreement[section.agreement.version == row["version"]]
+        card |= {"agreement": describe(same.verdict)}
+        card |= {"compared": section.reference}
+        cards.append(row | card)
     return cards
 
 
@@ -178,6 +197,7 @@ def _template() -> jinja2.Template:
         "percent": _percent,
         "seeds": _seeds,
         "signed": _signed,
+        "shift": _shift,
         "sort_key": _sort_key,
         "spaced": _spaced,
     }
@@ -195,6 +215,11 @@ def _number(value: float | None) -> str:
 def _percent(value: float, whole: float = 1) -> str:
     """Of a length, for CSS."""
     return f"{100 * value / whole:.1f}%"
+
+
+def _shift(difference: float) -> str:
+    """A difference's place on a strip from -SHIFT to SHIFT points, for CSS."""
+    return _percent(min(max(difference, -SHIFT), SHIFT) + SHIFT, 2 * SHIFT)
 
 
 def _seeds(count: int) -> str:

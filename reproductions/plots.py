@@ -4,9 +4,10 @@ The SVG group ids of a version's lines begin with its name, so that the page can
 them.
 """
 
+import dataclasses
 import io
 import re
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -24,6 +25,11 @@ INK, MUTED, GRID, EDGE = "#1b2430", "#66717f", "#e4e8ed", "#b7c0ca"
 # Colours that colour-blind readers can tell apart (Okabe and Ito).
 COLORS = {"v1": "#009e73", "v2": "#d55e00", "v3": "#0072b2"}
 OTHERS = ("#cc79a7", "#7f6b00", "#56b4e9", "#444444")
+# Styles of lines that are not ours.
+LINES: dict[str, Any] = {
+    "published": {"lw": 1, "ls": (0, (4, 2))},
+    "reference": {"lw": 1.3, "ls": (0, (1, 1.2))},
+}
 STYLE: Any = {  # Any: matplotlib has a type for every key
     "font.family": "sans-serif",
     "font.size": 8,
@@ -74,24 +80,27 @@ def frames_label(frames: float) -> str:
     return f"{frames / 1e3:g}K" if frames >= 1e3 else f"{frames:g}"
 
 
-def task_figure(
-    task: str, curves: pd.DataFrame, published: pd.DataFrame, versions: Sequence[str]
-) -> Figure:
-    """The learning curves of one task, for the page.
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """What a plot shows; tables have columns version, task, frames, mean, std, n."""
 
-    Args:
-      curves, published: columns version, task, frames, mean, std, n.
-    """
+    ours: pd.DataFrame
+    published: pd.DataFrame
+    reference: pd.DataFrame  # runs at the same settings
+    name: str  # of the reference
+
+
+def task_figure(task: str, curves: Curves, versions: Sequence[str]) -> Figure:
+    """The learning curves of one task, for the page."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.3, 2.0), layout="constrained")
-        _draw_task(figure.subplots(), task, curves, published, versions)
+        _draw_task(figure.subplots(), task, curves, versions)
     return figure
 
 
 def grid_figure(
     names: Sequence[str],
-    curves: pd.DataFrame,
-    published: pd.DataFrame,
+    curves: Curves,
     versions: Sequence[str],
     title: str,
 ) -> Figure:
@@ -103,40 +112,37 @@ def grid_figure(
         figure = Figure(figsize=size, layout="constrained")
         axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
         for axis, task in zip(axes, names):
-            _draw_task(axis, task, curves, published, versions)
+            _draw_task(axis, task, curves, versions)
             axis.set_title(task.replace("_", " "), loc="left")
         for axis in axes[len(names) :]:
             axis.set_axis_off()
         figure.suptitle(title, x=0.005, ha="left", fontsize=11, weight="bold")
         figure.legend(
-            handles=_legend(versions, set(published.version)),
+            handles=_legend(curves, versions),
             loc="outside lower left",
             ncols=4,
         )
     return figure
 
 
-def _draw_task(
-    axis: Axes,
-    task: str,
-    curves: pd.DataFrame,
-    published: pd.DataFrame,
-    versions: Sequence[str],
-) -> None:
-    ours = curves[curves.task == task]
-    theirs = published[published.task == task]
+def _draw_task(axis: Axes, task: str, curves: Curves, versions: Sequence[str]) -> None:
+    ours = curves.ours[curves.ours.task == task]
+    theirs = curves.published[curves.published.task == task]
+    same = curves.reference[curves.reference.task == task]
     for version in versions:
         color = color_of(version, versions)
-        band = theirs[theirs.version == version]
-        if len(band):
-            x, low, high = band.frames, band["mean"] - band["std"], band["mean"]
-            high = high + band["std"]
-            axis.fill_between(
-                x, low, high, color=color, alpha=0.14, lw=0, gid=f"{version}-band"
-            )
-            axis.plot(x, band["mean"], color=color, lw=1, ls=(0, (4, 2)), alpha=0.75)[
-                0
-            ].set_gid(f"{version}-published")
+        for kind, table in (("published", theirs), ("reference", same)):
+            band = table[table.version == version]
+            if len(band):
+                std = band["std"].fillna(0)
+                axis.fill_between(
+                    band.frames, band["mean"] - std, band["mean"] + std, color=color,
+                    alpha=0.14, lw=0, gid=f"{version}-{kind}-band",
+                )  # fmt: skip
+                line = axis.plot(
+                    band.frames, band["mean"], color=color, alpha=0.75, **LINES[kind]
+                )
+                line[0].set_gid(f"{version}-{kind}")
         line = ours[ours.version == version]
         if len(line):
             x, std = line.frames, line["std"].fillna(0)
@@ -153,7 +159,7 @@ def _draw_task(
             axis.plot(x, line["mean"], color=color, lw=1.8, marker=marker, ms=2.6)[
                 0
             ].set_gid(f"{version}-ours")
-    shown = next((x for x in (ours, theirs, curves) if len(x)), theirs)
+    shown = next((x for x in (ours, theirs, same, curves.ours) if len(x)), theirs)
     end = max([1, *shown.frames])
     axis.set_xlim(0, end)
     axis.set_ylim(0, 1000)
@@ -167,18 +173,73 @@ def _draw_task(
         )  # fmt: skip
 
 
-def _legend(versions: Sequence[str], published: Container[str]) -> list:
+def _legend(curves: Curves, versions: Sequence[str]) -> list:
     handles: list = []
     for version in versions:
         color = color_of(version, versions)
         name = tasks.VERSIONS.get(version, version)
         handles.append(Line2D([], [], color=color, lw=1.8, label=f"{name}, our seeds"))
-        if version in published:
-            handles.append(
-                Line2D([], [], color=color, lw=1, ls="--", label=f"{name}, published")
-            )
+        others = ("published", curves.published), ("reference", curves.reference)
+        for kind, table in others:
+            if version in set(table.version):
+                label = f"{name}, {kind if kind == 'published' else curves.name}"
+                handles.append(Line2D([], [], color=color, **LINES[kind], label=label))
     handles.append(Patch(color="#8a94a0", alpha=0.3, lw=0, label="± std over seeds"))
     return handles
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """The learning curves of a version on a task, ours and the reference's."""
+
+    title: str
+    version: str
+    ours: pd.DataFrame  # columns frames, mean, std, n
+    reference: pd.DataFrame  # likewise
+    seeds: int
+    reference_seeds: int
+
+
+def agreement_figure(panels: Sequence[Panel], name: str) -> Figure:
+    """Ours and the reference's curves, three panels in a row.
+
+    Args:
+      name: of the reference.
+    """
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    versions = list(dict.fromkeys(panel.version for panel in panels))
+    with mpl.rc_context(STYLE):
+        size = (max(4.6, 3.1 * columns), 2.3 * rows + 0.5)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+        for axis, panel in zip(axes, panels):
+            color = color_of(panel.version, versions)
+            sides = ((panel.reference, MUTED, "--"), (panel.ours, color, "-"))
+            for curve, shade, dash in sides:
+                std = curve["std"].fillna(0)
+                low, high = curve["mean"] - std, curve["mean"] + std
+                axis.fill_between(curve.frames, low, high, color=shade, alpha=0.2, lw=0)
+                axis.plot(curve.frames, curve["mean"], color=shade, ls=dash, lw=1.6)
+            axis.set_title(
+                f"{panel.title}\nseeds: {panel.seeds} ours, "
+                f"{panel.reference_seeds} reference",
+                loc="left",
+            )
+            axis.set_xlim(left=0)
+            axis.set_ylim(bottom=0)
+            axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: frames_label(x)))
+        for axis in axes[len(panels) :]:
+            axis.set_axis_off()
+        handles: list = [Line2D([], [], color=MUTED, ls="--", lw=1.6, label=name)]
+        for version in versions:
+            label = f"{tasks.name_of(version)}, ours"
+            color = color_of(version, versions)
+            handles.append(Line2D([], [], color=color, lw=1.6, label=label))
+        handles.append(Patch(color=MUTED, alpha=0.3, lw=0, label="± std over seeds"))
+        figure.legend(handles=handles, loc="outside lower left", ncols=4)
+    return figure
 
 
 def profile_figure(

@@ -3,6 +3,7 @@
     python -m reproductions.report                         # results/runs -> results
     python -m reproductions.report --logdirs=/logs/grid --out=/tmp/report
     python -m reproductions.report --outside=dmc_vision-mine.json.gz --out=/tmp/report
+    python -m reproductions.report --reference=/old/results/runs --out=/tmp/report
     python -m reproductions.report --published_only --out=/tmp/report
 
 Reads runs (and outside logs, see `outside.py`), scores them by the published
@@ -24,7 +25,17 @@ from absl import app, flags
 from dreamer_tf import output
 from dreamer_tf.configs import fields
 from dreamer_tf.errors import UserError, reason
-from reproductions import outside, page, plots, scores, stats, tables, tasks, verdicts
+from reproductions import (
+    outside,
+    page,
+    plots,
+    reference,
+    scores,
+    stats,
+    tables,
+    tasks,
+    verdicts,
+)
 from reproductions.protocols import PROTOCOLS
 
 MISSING = "–"  # noqa: RUF001 (an en dash, as in printed tables)
@@ -38,10 +49,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     columns = {"Version": table.version.map(tasks.name_of)}
     if "task" in table:
         columns = {"Task": table.task.str.replace("_", " "), **columns}
-        spread = zip(table["mean"], table["std"])
-        columns["Score"] = pd.Series(
-            [_number(m) + ("" if np.isnan(s) else f" ± {s:.0f}") for m, s in spread]
-        )
+        columns["Score"] = pd.Series(_spreads(table["mean"], table["std"]))
         columns["Seeds"] = table.n.astype(str)
     else:
         columns["Aggregate"] = table["aggregate"]
@@ -63,7 +71,33 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
         lambda x: MISSING if np.isnan(x) else signed(x)
     )
     columns["Verdict"] = table.verdict
+    if "agreement" in table and table.agreement.notna().any():
+        columns["Reference"] = pd.Series(_spreads(table.reference, table.reference_std))
+        columns["Its seeds"] = table.reference_n.astype(str)
+        shift = (f"from_reference{end}" for end in ("", "_low", "_high"))
+        columns["Difference from it"] = pd.Series(
+            _differences(*(table[name] for name in shift))
+        )
+        columns["Agreement"] = table.agreement.fillna(MISSING)
     return pd.DataFrame(columns)
+
+
+def readable_agreement(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `reference.compare` as the strings of the printed tables."""
+    return pd.DataFrame(
+        {
+            "Task": table.task.str.replace("_", " "),
+            "Version": table.version.map(tasks.name_of),
+            "Frames": table.budget.map(plots.frames_label),
+            "Score": _spreads(table["mean"], table["std"]),
+            "Seeds": table.n.astype(str),
+            "Reference": _spreads(table.reference, table.reference_std),
+            "Its seeds": table.reference_n.astype(str),
+            "Difference": _differences(table.difference, table.low, table.high),
+            "Detects": table.detects.map(_number),
+            "Verdict": table.verdict,
+        }
+    )
 
 
 def signed(value: float) -> str:
@@ -75,6 +109,23 @@ def _number(value: float) -> str:
     return MISSING if np.isnan(value) else f"{value:.0f}"
 
 
+def _spreads(means: Iterable[float], stds: Iterable[float]) -> list[str]:
+    return [
+        _number(m) + ("" if np.isnan(s) else f" ± {s:.0f}") for m, s in zip(means, stds)
+    ]
+
+
+def _differences(
+    values: Iterable[float], low: Iterable[float], high: Iterable[float]
+) -> list[str]:
+    return [
+        MISSING
+        if np.isnan(value)
+        else signed(value) + ("" if interval == MISSING else f" {interval}")
+        for value, interval in zip(values, _intervals(low, high))
+    ]
+
+
 def _intervals(low: Iterable[float], high: Iterable[float]) -> list[str]:
     return [
         MISSING if np.isnan(a) else f"[{a:.0f}, {b:.0f}]" for a, b in zip(low, high)
@@ -84,6 +135,7 @@ def _intervals(low: Iterable[float], high: Iterable[float]) -> list[str]:
 def markdown(table: pd.DataFrame, title: str, notes: Sequence[str] = ()) -> str:
     """A heading, the table, and its footnotes, as Markdown."""
     right = {"Score", "Seeds", "Difference", "Tasks", "Printed", "P(x > y)"}
+    right |= {"Frames", "Reference", "Its seeds", "Difference from it", "Detects"}
     align = ["right" if c in right else "left" for c in table.columns]
     text = table.to_markdown(index=False, colalign=align, disable_numparse=True)
     return "\n\n".join([f"## {title}", text, *notes]) + "\n"
@@ -148,11 +200,16 @@ def write(
             ]
             for table in (cells[-1], totals[-1], pairs[-1]):
                 table.insert(0, "budget", budget)
+        agreement = tables.agreement_table(group)
+        if len(agreement):
+            title = f"{group.title}: ours beside {group.reference.name}"
+            texts = [(title, readable_agreement(agreement)), *texts]
+            _save_csv(agreement, out / "tables" / f"{name}_agreement.csv")
         _save(out, name, texts, (*group.notes, *group.rules))
         every = pd.concat(cells), pd.concat(totals), pd.concat(pairs)
         for kind, table in zip(("tasks", "aggregates", "improvement"), every):
             _save_csv(table, out / "tables" / f"{name}_{kind}.csv")
-        sections.append(_section(group, *every, out, resamples, seed))
+        sections.append(_section(group, *every, agreement, out, resamples, seed))
     references = [_reference(b, out) for b in tasks.BENCHMARKS]
     path = out / "report.html"
     path.write_text(page.render(sections, references), encoding="utf-8")
@@ -177,6 +234,7 @@ def _section(
     cells: pd.DataFrame,
     totals: pd.DataFrame,
     pairs: pd.DataFrame,
+    agreement: pd.DataFrame,
     out: Path,
     resamples: int,
     seed: int,
@@ -184,11 +242,18 @@ def _section(
     """A group for the page; its plots are also saved as PNG files."""
     band, widths = tables.published_curve(group)
     curves = tables.curve_table(group.points, widths)
-    figure = plots.grid_figure(group.tasks, curves, band, group.versions, group.title)
+    same = tables.curve_table(group.reference.points, widths)
+    same = same[same.frames < group.points.frames.max() + same.version.map(widths)]
+    # Published curves belong to other settings: a reference takes their place.
+    taken = set(zip(same.version, same.task))
+    other = [place not in taken for place in zip(band.version, band.task)]
+    band = band[np.array(other, dtype=bool)]
+    drawn = plots.Curves(curves, band, same, group.reference.name)
+    figure = plots.grid_figure(group.tasks, drawn, group.versions, group.title)
     plots.save_png(figure, out / "plots" / f"{group.key}_curves.png")
     small = {
         task: plots.to_svg(
-            plots.task_figure(task, curves, band, group.versions),
+            plots.task_figure(task, drawn, group.versions),
             f"Learning curves of {task}",
         )
         for task in group.tasks
@@ -205,6 +270,8 @@ def _section(
         colors={v: plots.page_color(v, group.versions) for v in group.versions},
         budgets={b: plots.frames_label(b) for b in group.budgets},
         cells=cells,
+        agreement=agreement,
+        reference=group.reference.name,
         totals=totals,
         pairs=pairs,
         curves=small,
@@ -280,6 +347,7 @@ def define_flags() -> None:
     flags.DEFINE_multi_string("outside", [], "Logs of other code, or folders of them.")
     flags.DEFINE_string("outside_benchmark", "", "Benchmark of the outside logs.")
     flags.DEFINE_string("outside_method", "", "Method name of the outside logs.")
+    flags.DEFINE_string("reference", "", reference.FLAG)
     flags.DEFINE_bool("published_only", False, "Report the published data alone.")
     flags.DEFINE_list("versions", [], "Versions to show; default: all that were run.")
     flags.DEFINE_list("tasks", [], "Tasks to show; default: all of the benchmark.")
@@ -319,13 +387,17 @@ def report(options: Any, protocols: Mapping[str, Any] = PROTOCOLS) -> str:
             tasks.check_benchmark(benchmark, "--outside_benchmark")
         for path in map(os.path.expanduser, options.outside):
             read.append(outside.read_outside(path, benchmark, options.outside_method))
+        points = scores.combine(read)
         groups = tables.make_groups(
-            scores.combine(read),
+            points,
             protocols,
             options.versions,
             [tasks.check_task(t, "--tasks") for t in options.tasks],
             [_frames(b) for b in options.budgets],
             manifests,
+            reference.chosen(
+                options.reference, points, benchmark, options.outside_method
+            ),
         )
     return publish(groups, options.out, options.resamples, options.seed)
 

@@ -111,7 +111,13 @@ def train_and_compare(
     output.say(f"\nPlaying {EPISODES} episodes with each agent.")
     result = comparison(cells, out, steps)
     shown = result.round(1).astype(object).where(result.notna(), "-")
-    shown.loc[shown.published == "-", "published_frames"] = "-"
+    for name, others in (
+        ("published", ["published_frames"]),
+        ("reference", ["reference_spread", "reference_seeds"]),
+    ):
+        shown.loc[shown[name] == "-", others] = "-"
+        if result[name].isna().all():
+            shown = shown.drop(columns=[name, *others])
     kinds = ", ".join(
         f"{tasks.name_of(v)} {'evaluation' if k == 'eval' else 'training'}"
         for v, k in scores.KINDS.items()

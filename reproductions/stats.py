@@ -108,3 +108,35 @@ def t_interval(values: np.ndarray, top: float = TOP) -> tuple[float, float]:
     half = quantile * values.std(ddof=1) / np.sqrt(len(values))
     center = values.mean()
     return max(0.0, float(center - half)), min(top, float(center + half))
+
+
+def welch_interval(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Welch's 95 % interval of mean(x) - mean(y); NaN if a side has a single value."""
+    if min(len(x), len(y)) < 2:
+        return float("nan"), float("nan")
+    error, freedom = _welch(x, y)
+    half = special.stdtrit(freedom, 0.975) * error
+    center = x.mean() - y.mean()
+    return float(center - half), float(center + half)
+
+
+def detectable(x: np.ndarray, y: np.ndarray, power: float = 0.8) -> float:
+    """The true difference of which Welch's interval excludes 0 with this probability.
+
+    It is (t(0.975) + t(power)) standard errors, which is a little too small for few
+    values. NaN if a side has a single value.
+    """
+    if min(len(x), len(y)) < 2:
+        return float("nan")
+    error, freedom = _welch(x, y)
+    quantiles = special.stdtrit(freedom, 0.975) + special.stdtrit(freedom, power)
+    return float(quantiles * error)
+
+
+def _welch(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Standard error of the difference of means, and its degrees of freedom."""
+    a, b = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
+    if a + b == 0:  # all values of each side are equal
+        return 0.0, float(len(x) + len(y) - 2)
+    freedom = (a + b) ** 2 / (a**2 / (len(x) - 1) + b**2 / (len(y) - 1))
+    return float(np.sqrt(a + b)), float(freedom)

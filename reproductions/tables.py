@@ -13,9 +13,19 @@ import numpy as np
 import pandas as pd
 
 from dreamer_tf.errors import UserError
-from reproductions import scores, stats, tasks, verdicts
+from reproductions import reference, scores, stats, tasks, verdicts
 from reproductions.protocols import PROTOCOLS
 from reproductions.tasks import name_of
+
+# columns of reference.compare -> their names in a cell table
+REFERENCE_COLUMNS = {name: name for name in ("reference", "reference_std")}
+REFERENCE_COLUMNS |= {
+    "reference_n": "reference_n",
+    "difference": "from_reference",
+    "low": "from_reference_low",
+    "high": "from_reference_high",
+    "verdict": "agreement",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +42,7 @@ class Group:
     notes: tuple[str, ...]  # the protocol of each version
     rules: tuple[str, ...]  # how scores and verdicts came about
     manifests: Mapping[str, dict[str, Any]]  # by version
+    reference: reference.Reference  # runs at the same settings, under the same names
 
     @property
     def key(self) -> str:
@@ -51,6 +62,7 @@ def make_groups(
     only_tasks: Sequence[str] = (),
     budgets: Sequence[int] = (),
     manifests: Mapping[tuple, dict] | None = None,
+    compared: reference.Reference | None = None,
 ) -> list[Group]:
     """Splits points by benchmark and protocol and scores them at every budget.
 
@@ -60,12 +72,14 @@ def make_groups(
       versions, only_tasks, budgets: what to show; empty: all versions that were run,
         all tasks of the benchmark, the budgets that the runs have reached.
       manifests: (benchmark, protocol, version) -> how the runs were made.
+      compared: the reference; default: the authors' code at the settings of lite.
 
     Raises:
       UserError: nothing is left to show, or a protocol is unknown.
     """
     if points.empty:
         raise UserError("The results hold no finished episode.")
+    compared = compared or reference.authors()
     groups = []
     for (benchmark, protocol), runs in points.groupby(["benchmark", "protocol"]):
         shown = tuple(versions) or tuple(sorted(runs.version.unique()))
@@ -84,6 +98,8 @@ def make_groups(
             for (b, p, v), m in (manifests or {}).items()
             if (b, p) == (benchmark, protocol)
         }
+        beside = reference.beside(runs, compared.points)
+        beside = beside[beside.task.isin(names)]
         group = Group(
             benchmark=benchmark,
             protocol=protocol,
@@ -95,8 +111,12 @@ def make_groups(
             notes=tuple(
                 verdicts.protocol_note(protocol, v, benchmark, protocols) for v in shown
             ),
-            rules=verdicts.rules(runs, protocol, shown),
+            rules=(
+                *verdicts.rules(runs, protocol, shown),
+                *([reference.rule(compared.name)] if len(beside) else []),
+            ),
             manifests=made,
+            reference=dataclasses.replace(compared, points=beside),
         )
         groups.append(group)
     if not groups:
@@ -111,7 +131,9 @@ def cell_table(group: Group, budget: int) -> pd.DataFrame:
     """A row per task and version at a budget: ours, published, difference, verdict.
 
     Columns: task, version, mean, std, n, low, high, published, published_std,
-    published_n, published_low, published_high, printed, difference, verdict.
+    published_n, published_low, published_high, printed, difference, verdict; and from
+    `reference.compare`, at the same budget: reference, reference_std, reference_n,
+    from_reference (the difference), from_reference_low, from_reference_high, agreement.
     """
     grid = pd.MultiIndex.from_product(
         [group.tasks, group.versions], names=["task", "version"]
@@ -130,7 +152,9 @@ def cell_table(group: Group, budget: int) -> pd.DataFrame:
     printed = _as_versions(printed, group.versions)[[*key, "printed"]]
     table = grid.merge(ours, "left", key).merge(theirs, "left", key)
     table = table.merge(printed, "left", key)
-    for column in ("n", "published_n"):
+    same = agreement_table(group, budget)[[*key, *REFERENCE_COLUMNS]]
+    table = table.merge(same.rename(columns=REFERENCE_COLUMNS), "left", key)
+    for column in ("n", "published_n", "reference_n"):
         table[column] = table[column].fillna(0).astype(int)
     table["difference"] = table["mean"] - table.published
     places = list(zip(group.points.task, group.points.version))
@@ -142,6 +166,11 @@ def cell_table(group: Group, budget: int) -> pd.DataFrame:
         for place in [(row["task"], row["version"])]
     ]
     return table
+
+
+def agreement_table(group: Group, budget: int = 0) -> pd.DataFrame:
+    """`reference.compare` of a group; 0: each row at its largest common budget."""
+    return reference.compare(group.points, group.reference.points, budget)
 
 
 def aggregate_table(
@@ -276,6 +305,8 @@ def curve_table(points: pd.DataFrame, widths: Mapping[str, int]) -> pd.DataFrame
 
     Columns: version, task, frames (right edge), mean, std (population), n.
     """
+    if points.empty:
+        return pd.DataFrame(columns=["version", "task", "frames", "mean", "std", "n"])
     points = scores.reported_points(points)
     width = points.version.map(widths)
     edges = (np.ceil(points.frames / width) * width).astype(int)
@@ -319,9 +350,11 @@ def summary_table(
       protocols: name -> object with `footnote` and `repeat`, as `Protocol` has them.
 
     Returns: version, task, frames, score, spread (std over seeds, n - 1), seeds,
-      random (the uniform random policy at the same action repeat), published (at the
-      nearest published point of the same version's curve), published_frames, protocol;
-      `attrs["footnote"]` says what the numbers are.
+      random (the uniform random policy at the same action repeat), reference (the
+      authors' code at the same settings and budget), reference_spread, reference_seeds,
+      published (without a reference: at the nearest published point of the same
+      version's curve), published_frames, protocol; `attrs["footnote"]` says what the
+      numbers are.
 
     Raises:
       UserError: there is no finished episode, or a protocol is unknown.
@@ -335,6 +368,9 @@ def summary_table(
     table = points[scores.CELL].drop_duplicates().merge(table, "left", scores.CELL)
     table["n"] = table.n.fillna(0).astype(int)
     chance = scores.random_scores().set_index(["task", "repeat"])["mean"]
+    same = reference.beside(points, reference.authors().points)
+    same = scores.summary(scores.budget_scores(same, budget), scores.CELL)
+    same = same.set_index(scores.CELL)
     curves = scores.published_curves(early=budget <= 300_000)
     rows = []
     for row in table.itertuples():
@@ -345,6 +381,10 @@ def summary_table(
             & (curves.task == row.task)
         ]
         near = curve.iloc[(curve.frames - budget).abs().argsort()[:1]]
+        cell = tuple(getattr(row, name) for name in scores.CELL)
+        theirs = same.loc[cell] if cell in same.index else None
+        if theirs is not None:
+            near = near.iloc[:0]
         repeat = protocols[row.protocol].repeat(row.version, row.benchmark)
         rows.append(
             {
@@ -355,26 +395,36 @@ def summary_table(
                 "spread": row.std,
                 "seeds": row.n,
                 "random": chance.get((row.task, repeat), np.nan),
+                "reference": np.nan if theirs is None else theirs["mean"],
+                "reference_spread": np.nan if theirs is None else theirs["std"],
+                "reference_seeds": 0 if theirs is None else int(theirs["n"]),
                 "published": near["mean"].iloc[0] if len(near) else np.nan,
                 "published_frames": near.frames.iloc[0] if len(near) else 0,
                 "protocol": row.protocol,
             }
         )
     columns = ["version", "task", "frames", "score", "spread", "seeds", "random"]
+    columns += ["reference", "reference_spread", "reference_seeds"]
     columns += ["published", "published_frames", "protocol"]
     result = pd.DataFrame(rows, columns=columns)
     runs = points[scores.CELL[:3]].drop_duplicates().itertuples(index=False)
     notes = [verdicts.protocol_note(p, v, b, protocols) for b, p, v in runs]
-    result.attrs["footnote"] = " ".join(
-        [
-            *notes,
-            *verdicts.departures(points),
-            *([verdicts.LITE] if (points.protocol == "lite").any() else []),
-            "The published runs used the paper's sizes and updates; where these differ "
-            "from the protocol above, the two scores are not comparable.",
-            "Published: mean over seeds at the nearest point of the published curve.",
-        ]
-    )
+    notes += verdicts.departures(points)
+    if result.reference.notna().any():
+        notes.append(
+            f"Reference: {reference.AUTHORS_NAME}, at the same budget by the same rule "
+            "(results/reference), mean and standard deviation over its seeds. A single "
+            "seed of ours cannot show agreement or a difference."
+        )
+    if result.published.notna().any():
+        if (points.protocol == "lite").any():
+            notes.append(verdicts.LITE)
+        notes.append(
+            "Published: mean over seeds at the nearest point of the published curve. "
+            "Those runs used the paper's sizes and updates; where these differ from "
+            "the protocol above, the two scores are not comparable."
+        )
+    result.attrs["footnote"] = " ".join(notes)
     if result.score.isna().any():
         result.attrs["footnote"] += (
             f" No score: no episode ended within the last 10% of {budget:,} frames."

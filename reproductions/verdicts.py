@@ -99,7 +99,7 @@ def departures(points: pd.DataFrame) -> list[str]:
         names = ", ".join(f"{r.task} {r.seed}" for r in alike.itertuples())
         notes.append(
             f"Runs of {name_of(str(version))} with settings that are not the "
-            f"protocol's, for which no verdict is given: {names} ({flags})."
+            f"protocol's, which are not judged by published scores: {names} ({flags})."
         )
     return notes
 

@@ -45,6 +45,7 @@ def run(*arguments):
         ("collect --help", "--out: "),
         ("random_policy --help", "--episodes: "),
         ("report --help", "--[no]published_only: "),
+        ("agreement --out=OUT", "Figure: OUT/curves.png"),
         ("report --published_only --out=OUT", "Page: OUT/report.html"),
         ("report --resamples=100 --out=OUT", "Page: OUT/report.html"),  # with footnotes
     ],

@@ -208,11 +208,25 @@ def test_summary_table(results):
     row = table.loc["cartpole_swingup"]
     assert (row.score, row.spread, row.seeds, row.frames) == (252, 2, 3, 50_000)
     assert row.random == 47.24  # at action repeat 2
+    # The authors' code at the same settings stands there instead of other sizes.
+    assert row.reference == pytest.approx(403.3, abs=0.05)
+    assert row.reference_spread == pytest.approx(36.9, abs=0.05)
+    assert row.reference_seeds == 5 and np.isnan(row.published)
+    assert "Reference: authors' code" in table.attrs["footnote"]
+
+
+def test_summary_table_without_a_reference(results):
+    points, _ = scores.read_runs(results)
+    lite = points[(points.protocol == "lite") & (points.task == "cartpole_swingup")]
+    other = lite.assign(task="cheetah_run")
+    table = tables.summary_table(other, protocols=PROTOCOLS).set_index("task")
+    row = table.loc["cheetah_run"]
+    assert np.isnan(row.reference) and row.reference_seeds == 0
     early = scores.published_curves(early=True)
     expected = early[
         (early.method == "dreamerv3")
         & (early.benchmark == "dmc_proprio")
-        & (early.task == "cartpole_swingup")
+        & (early.task == "cheetah_run")
         & (early.frames == 50_000)
     ]["mean"].iloc[0]
     assert (row.published, row.published_frames) == (expected, 50_000)
@@ -233,6 +247,31 @@ def test_report_writes_every_format(written):
     assert f"Page: {out / 'report.html'}" in text
     back = pd.read_csv(out / "tables" / "dmc_proprio_arxiv_v2_tasks.csv")
     assert set(back.budget) == {50_000, 100_000, 200_000, 250_000, 500_000}
+
+
+def test_a_reference_has_its_own_table(written):
+    """The authors' code at the settings of lite; never under another protocol."""
+    tables_of = written[0] / "tables"
+    (row,) = [
+        row
+        for row in pd.read_csv(
+            tables_of / "dmc_proprio_lite_agreement.csv"
+        ).itertuples()
+        if row.task == "cartpole_swingup"
+    ]
+    assert (row.mean, row.n, row.reference_n, row.verdict) == (252, 3, 5, "below")
+    assert row.reference == pytest.approx(403.3, abs=0.05)
+    cells = pd.read_csv(tables_of / "dmc_proprio_lite_tasks.csv").set_index("task")
+    assert cells.agreement["cartpole_swingup"] == "below"
+    assert cells.verdict["cartpole_swingup"] == "lite: not comparable"
+    text = (tables_of / "dmc_proprio_lite.md").read_text()
+    assert "ours beside authors' code, same settings" in text
+    assert not (tables_of / "dmc_proprio_arxiv_v2_agreement.csv").exists()
+    assert "Reference" not in (tables_of / "dmc_proprio_arxiv_v2.md").read_text()
+    page = (written[0] / "report.html").read_text()
+    assert page.count('<table class="totals agreement"') == 1
+    assert page.count("Dotted: authors&#39; code, same settings") == 1
+    assert 'id="v3-reference"' in page
 
 
 def test_protocols_never_share_a_table(written):

@@ -47,7 +47,11 @@ def test_one_table_has_all_versions(train_and_compare, tmp_path):
     assert page.exists() and printed.out.rstrip().endswith(str(page))
     note = (tmp_path / "table.md").read_text()
     assert "DreamerV1 evaluation, DreamerV2 training" in note
-    assert "not reproductions of published numbers" in note
+    assert "Reference: authors' code, same settings" in note
+    # Nothing of V1 at these settings, nothing published that would be comparable.
+    assert table.reference.isna().tolist() == [True, False, False]
+    assert table.reference_seeds.tolist() == [0, 3, 5]
+    assert "published" not in note.split("|\n\n")[0] and table.published.isna().all()
 
 
 def test_a_failed_run_is_named(train_and_compare, tmp_path):

@@ -1,0 +1,179 @@
+"""Our runs beside the authors' code at the same settings: a table and a figure.
+
+    python -m reproductions.agreement                        # results/runs
+    python -m reproductions.agreement --logdirs=logs/mine --out=/tmp/agreement
+    python -m reproductions.agreement --reference=/old/results/runs --out=/tmp/agreement
+
+Prints, per task and version, both scores at the largest budget that both have reached,
+the difference with its 95 % interval and a verdict (`reference.judged`), and the mean
+returns of both in five windows of that budget. Writes the same as agreement.csv,
+windows.csv and agreement.md, and the learning curves as curves.png.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from absl import app, flags
+
+from dreamer_tf.configs import fields
+from dreamer_tf.errors import UserError, reason
+from reproductions import plots, reference, report, scores, tables, tasks
+from reproductions.scores import CELL
+
+WINDOWS = 5
+
+
+def define_flags() -> None:
+    """Defines the script's flags.
+
+    Not done at import, because other scripts have flags of the same names.
+    """
+    flags.DEFINE_string("runs", None, "Results folder; default: results/runs.")
+    flags.DEFINE_multi_string("logdirs", [], "Run directories, or folders of them.")
+    flags.DEFINE_string("reference", "", reference.FLAG)
+    flags.DEFINE_string("outside_benchmark", "", "Benchmark of a reference's logs.")
+    flags.DEFINE_string("outside_method", "", "Method name of a reference's logs.")
+    flags.DEFINE_string(
+        "out",
+        "",
+        "Folder for tables and figure; default: results/agreement, or agreement if "
+        "other runs or another reference are named.",
+    )
+
+
+def windows(
+    rows: pd.DataFrame, ours: pd.DataFrame, theirs: pd.DataFrame
+) -> pd.DataFrame:
+    """Mean returns in five windows of each row's budget: CELL, frames, ours, reference.
+
+    `frames` is the right edge. A seed counts with the mean of its episodes that ended
+    in a window, then the mean over seeds is taken.
+    """
+    found = []
+    for row in rows.itertuples():
+        cell = [getattr(row, name) for name in CELL]
+        width = {row.version: row.budget // WINDOWS}
+        sides = [
+            tables.curve_table(points, width).set_index("frames")["mean"]
+            for points in _cell(cell, ours, theirs)
+        ]
+        for edge in range(width[row.version], row.budget + 1, width[row.version]):
+            both = [side.get(edge, float("nan")) for side in sides]
+            found.append((*cell, edge, *both))
+    return pd.DataFrame(found, columns=[*CELL, "frames", "ours", "reference"])
+
+
+def panels(
+    rows: pd.DataFrame, ours: pd.DataFrame, theirs: pd.DataFrame
+) -> list[plots.Panel]:
+    """The learning curves of each row, in ten bins of its budget."""
+    found = []
+    for row in rows.itertuples():
+        cell = [getattr(row, name) for name in CELL]
+        width = {row.version: max(1, row.budget // 10)}
+        curves = [
+            tables.curve_table(points[points.frames <= row.budget], width)
+            for points in _cell(cell, ours, theirs)
+        ]
+        title = f"{tasks.name_of(row.version)}, {row.task.replace('_', ' ')}"
+        seeds = row.n, row.reference_n
+        found.append(plots.Panel(title, row.version, curves[0], curves[1], *seeds))
+    return found
+
+
+def _cell(
+    cell: list, ours: pd.DataFrame, theirs: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The points of a cell on both sides, of the kind of episode that both have."""
+    a, b = (points[(points[CELL] == cell).all(axis=1)] for points in (ours, theirs))
+    return a[a.kind.isin(set(b.kind))], b
+
+
+def readable_windows(table: pd.DataFrame) -> pd.DataFrame:
+    """A row per task and version, `ours / reference` in every window."""
+    table = table.assign(
+        place=table.groupby(CELL, sort=False).cumcount() + 1,
+        text=[f"{a:.0f} / {b:.0f}" for a, b in zip(table.ours, table.reference)],
+    )
+    wide = table.pivot(index=CELL, columns="place", values="text").reset_index()
+    ends = table.groupby(CELL, sort=False).frames.max().reset_index(drop=True)
+    same = ends.nunique() == 1
+    names = {
+        k: f"{plots.frames_label(ends[0] // WINDOWS * (k - 1))} to "
+        f"{plots.frames_label(ends[0] // WINDOWS * k)}"
+        if same
+        else f"fifth {k}"
+        for k in range(1, WINDOWS + 1)
+    }
+    wide.insert(0, "Task", wide.task.str.replace("_", " "))
+    wide.insert(1, "Version", wide.version.map(tasks.name_of))
+    return wide.drop(columns=CELL).rename(columns=names).rename_axis(columns=None)
+
+
+def agreement(options: Any) -> str:
+    """Compares, writes and returns the text to print.
+
+    Args:
+      options: an object with the flags of `define_flags` as attributes.
+
+    Raises:
+      UserError: a flag or a file is wrong, or nothing can be compared.
+    """
+    read = []
+    if options.runs or not options.logdirs:
+        read.append(scores.read_runs(options.runs or "results/runs")[0])
+    if options.logdirs:
+        read.append(scores.read_logdirs(options.logdirs))
+    ours = scores.combine(read)
+    if options.outside_benchmark:
+        tasks.check_benchmark(options.outside_benchmark, "--outside_benchmark")
+    chosen = reference.chosen(
+        options.reference, ours, options.outside_benchmark, options.outside_method
+    )
+    theirs = reference.beside(ours, chosen.points)
+    rows = reference.compare(ours, theirs).sort_values(CELL, ignore_index=True)
+    if rows.empty:
+        raise UserError(
+            f"None of the runs can be compared with {chosen.name}: no benchmark, "
+            "protocol, version and task has finished runs on both sides."
+        )
+    means = windows(rows, ours, theirs)
+    texts = report.readable_agreement(rows), readable_windows(means)
+    note = reference.rule(chosen.name)
+    named = options.runs or options.logdirs or options.reference
+    # What is committed is not overwritten by a comparison of something else.
+    out = Path(options.out or ("agreement" if named else "results/agreement"))
+    titles = f"Beside {chosen.name}", "Mean returns, ours / reference"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        rows.to_csv(out / "agreement.csv", index=False, float_format="%.2f")
+        means.to_csv(out / "windows.csv", index=False, float_format="%.2f")
+        notes = [note], ["A window is one fifth of the budget; mean over seeds."]
+        written = [report.markdown(*part) for part in zip(texts, titles, notes)]
+        (out / "agreement.md").write_text("\n".join(written), encoding="utf-8")
+        figure = plots.agreement_figure(panels(rows, ours, theirs), chosen.name)
+        plots.save_png(figure, out / "curves.png")
+    except OSError as error:
+        raise UserError(f"--out={out} cannot be written ({reason(error)}).") from error
+    shown = [table.to_string(index=False) for table in texts]
+    return (
+        f"{titles[0]}\n\n{shown[0]}\n\n{titles[1]}\n\n{shown[1]}\n\n"
+        f"{note}\n\nTable:  {out / 'agreement.md'}\nFigure: {out / 'curves.png'}"
+    )
+
+
+def main(argv: list[str]) -> None:
+    try:
+        if len(argv) > 1:
+            raise UserError(f"'{argv[1]}' is not a flag: write --name=value.")
+        print(agreement(flags.FLAGS))
+    except UserError as error:
+        print(f"reproductions.agreement: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main, flags_parser=fields.parser("reproductions.agreement"))
