@@ -19,6 +19,7 @@ from absl import app, flags
 
 from dreamer_tf.configs import fields
 from dreamer_tf.errors import UserError, reason
+from dreamer_tf.files import write_atomic
 from reproductions import plots, reference, report, scores, tables, tasks
 from reproductions.scores import CELL
 
@@ -148,11 +149,12 @@ def agreement(options: Any) -> str:
     titles = f"Beside {chosen.name}", "Mean returns, ours / reference"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        rows.to_csv(out / "agreement.csv", index=False, float_format="%.2f")
-        means.to_csv(out / "windows.csv", index=False, float_format="%.2f")
+        for table, name in ((rows, "agreement.csv"), (means, "windows.csv")):
+            text = table.to_csv(index=False, float_format="%.2f")
+            write_atomic(out / name, text.encode())
         notes = [note], ["A window is one fifth of the budget; mean over seeds."]
         written = [report.markdown(*part) for part in zip(texts, titles, notes)]
-        (out / "agreement.md").write_text("\n".join(written), encoding="utf-8")
+        write_atomic(out / "agreement.md", "\n".join(written).encode())
         figure = plots.agreement_figure(panels(rows, ours, theirs), chosen.name)
         plots.save_png(figure, out / "curves.png")
     except OSError as error:

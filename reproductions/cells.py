@@ -5,7 +5,6 @@ a grid after any crash, and several processes can work on one grid.
 """
 
 import dataclasses
-import json
 import os
 import statistics
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dreamer_tf.errors import UserError
+from dreamer_tf.files import parse_json
 from dreamer_tf.training import checkpoint, logdir
 from reproductions import scores, tasks
 
@@ -137,12 +137,15 @@ def look(cell: Cell, out: Path, status: Status) -> None:
     status.frames = 0
     for line in reversed(_tail(path / "metrics.jsonl")):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             continue  # the first line may lack its beginning
-        if isinstance(row, dict) and {"updates", "frames"} <= row.keys():
+        if not isinstance(row, dict) or "updates" not in row:
+            continue
+        if isinstance(row.get("frames"), int):
             status.frames = row["frames"]
-            status.speed = row.get("machine/frames_per_second") or status.speed
+            speed = row.get("machine/frames_per_second")
+            status.speed = speed if isinstance(speed, float) else status.speed
             break
     status.score = _score(cell.version, path / "scores.csv")
 
@@ -176,10 +179,9 @@ def last_line(log: Path) -> str:
 def _score(version: str, file: Path) -> float | None:
     found: dict[str, list[float]] = {}
     for line in _tail(file):
-        values = line.split(",")
-        row = dict(zip(scores.COLUMNS, values))
-        if len(values) == len(scores.COLUMNS) and row["mode"] in ("train", "eval"):
-            found.setdefault(row["kind"], []).append(float(row["score"]))
+        row = dict(zip(scores.COLUMNS, scores.episode(line) or ()))
+        if row and row["mode"] in ("train", "eval"):
+            found.setdefault(row["kind"], []).append(row["score"])
     recent = (found.get(scores.KINDS[version]) or found.get("train") or [])[-RECENT:]
     return statistics.fmean(recent) if recent else None
 

@@ -8,10 +8,12 @@ in the column `seed`, and a manifest.json that says how each run was made. A run
 replaces the rows of its own task and seed; other rows stay.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,10 @@ from absl import app, flags
 from dreamer_tf import output
 from dreamer_tf.configs import fields
 from dreamer_tf.errors import UserError, reason
-from dreamer_tf.files import write_atomic
+from dreamer_tf.files import parse_json, write_atomic
 from reproductions import protocols, scores, tasks
+
+LOCK = ".lock"  # in the folder of the results, held while they are changed
 
 
 def collect(logdirs: Iterable[str | Path], out: str | Path) -> list[Path]:
@@ -32,15 +36,27 @@ def collect(logdirs: Iterable[str | Path], out: str | Path) -> list[Path]:
       UserError: a directory holds no run, an unfinished or a damaged one, or the
         results cannot be read or written.
     """
-    written = []
     # All runs are read before anything is written: one that cannot be read leaves the
     # results as they are.
     runs = [(path, *read(path)) for path in scores.find_runs(logdirs)]
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        # Others may collect into the same results at the same time.
+        with open(Path(out) / LOCK, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return _add(runs, Path(out))
+    except OSError as error:
+        raise UserError(f"--out={out} cannot be written ({reason(error)}).") from error
+
+
+def _add(runs: Iterable[tuple[Path, dict, dict]], out: Path) -> list[Path]:
+    """Adds runs as `read` returns them; returns the score files written."""
+    written = []
     for logdir, run, made in runs:
-        rows = pd.read_csv(logdir / "scores.csv").assign(seed=run["seed"])
+        rows = scores.read_episodes(logdir / "scores.csv").assign(seed=run["seed"])
         task = tasks.check_task(run["task"], str(logdir / "config.json"))
         places = (run["protocol"], run["version"], run["benchmark"])
-        folder = Path(out).joinpath(*places)
+        folder = out.joinpath(*places)
         file, manifest = folder / f"{task}.csv", folder / "manifest.json"
         if file.exists():
             scores.read_csv(file)  # raises if it is damaged
@@ -50,16 +66,12 @@ def collect(logdirs: Iterable[str | Path], out: str | Path) -> list[Path]:
         text = rows.round({"score": 3}).to_csv(index=False)
         content = scores.read_json(manifest) if manifest.exists() else {}
         content |= dict(zip(("protocol", "version", "benchmark"), places))
-        every = {**content.get("runs", {}), f"{task}/{run['seed']}": made}
+        every = {**scores.check_runs(content, str(manifest))}
+        every[f"{task}/{run['seed']}"] = made
         content["runs"] = dict(sorted(every.items()))
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomic(file, text.encode())
-            write_atomic(manifest, (json.dumps(content, indent=1) + "\n").encode())
-        except OSError as error:
-            raise UserError(
-                f"--out={out} cannot be written ({reason(error)})."
-            ) from error
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, text.encode())
+        write_atomic(manifest, (json.dumps(content, indent=1) + "\n").encode())
         written.append(file)
     return written
 
@@ -70,7 +82,8 @@ def read(logdir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
       UserError: it is not finished, or reports could not read its files.
     """
-    scores.read_logdirs([logdir])
+    if scores.read_logdirs([logdir]).empty:
+        raise UserError(f"{logdir / 'scores.csv'} holds no episode that counts.")
     where = logdir / "config.json"
     config = scores.read_json(where)
     try:
@@ -114,10 +127,9 @@ def describe(logdir: Path, config: dict) -> dict:
 def hours(metrics: Path) -> float:
     """Hours that a run took, from the speeds it has logged."""
     total, before = 0.0, 0
-    for line in metrics.read_text().splitlines():
-        row = json.loads(line)
+    for row in rows_of(metrics):
         speed = row.get("machine/frames_per_second")
-        if speed:
+        if isinstance(speed, float) and speed > 0:
             total += (row["frames"] - before) / speed / 3600
             before = row["frames"]
     return total
@@ -125,11 +137,25 @@ def hours(metrics: Path) -> float:
 
 def last_row(metrics: Path) -> dict:
     """The last row of metrics.jsonl with training metrics; {} if there is none."""
-    try:
-        rows = [json.loads(line) for line in metrics.read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise UserError(f"{metrics} cannot be read ({error}).") from error
+    rows = list(rows_of(metrics))
     return next((row for row in reversed(rows) if "updates" in row), {})
+
+
+def rows_of(metrics: Path) -> Iterator[dict]:
+    """The rows of metrics.jsonl; lines that are damaged are none.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    try:
+        lines = metrics.read_bytes().splitlines()
+    except OSError as error:
+        raise UserError(f"{metrics} cannot be read ({reason(error)}).") from error
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            row = parse_json(line)
+            if isinstance(row, dict) and isinstance(row.get("frames"), int):
+                yield row
 
 
 def main(argv: list[str]) -> None:

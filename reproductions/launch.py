@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dreamer_tf import output
+from dreamer_tf.errors import reason
 from dreamer_tf.programs import THREADS
 from dreamer_tf.training import signals
 from reproductions.cells import (
@@ -196,8 +197,12 @@ def run(
                 if free or (status.state == ELSEWHERE and again):
                     settle(cell, out, status)  # another grid may have taken or done it
                 if free and status.state == WAITING:
-                    jobs[cell] = launcher.start(command(cell, out), cell.log(out))
-                    status.state = RUNNING
+                    try:
+                        jobs[cell] = launcher.start(command(cell, out), cell.log(out))
+                        status.state = RUNNING
+                    except (OSError, subprocess.SubprocessError) as error:
+                        status.reason = f"it cannot be started ({reason(error)})"
+                        _crashed(status, retries)
             show(grid, slots)
             if not any(s.state in (WAITING, RUNNING, ELSEWHERE) for s in grid.values()):
                 return grid
@@ -220,5 +225,9 @@ def _ended(cell: Cell, out: Path, status: Status, code: int, retries: int) -> No
             status.reason = "killed by SIGKILL, as Linux does when memory runs out"
         elif code < 0:
             status.reason = f"killed by {signal.Signals(-code).name}"
-        status.crashes += 1
-        status.state = FAILED if status.crashes > retries else WAITING
+        _crashed(status, retries)
+
+
+def _crashed(status: Status, retries: int) -> None:
+    status.crashes += 1
+    status.state = FAILED if status.crashes > retries else WAITING

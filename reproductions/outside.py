@@ -1,6 +1,7 @@
 """Scores from other people's logs: files of the Dreamer authors or of TD-MPC2."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ from reproductions import jsonl, scores, tasks
 
 
 def read_outside(
-    path: str | Path, benchmark: str = "", method: str = ""
+    paths: str | Path | Sequence[str | Path], benchmark: str = "", method: str = ""
 ) -> pd.DataFrame:
-    """Reads a score file of the Dreamer authors or TD-MPC2, or a folder of them.
+    """Reads score files of the Dreamer authors or TD-MPC2, or folders of them.
 
     *.json, *.json.gz: a list of {task, method, seed, xs, ys}, xs in frames.
     *.csv: columns step (frames), reward, seed; the task is the file's name.
@@ -26,23 +27,49 @@ def read_outside(
         a CSV file, or the program that writes such a log.
 
     Raises:
-      UserError: a file is missing or malformed, or its benchmark is not known.
+      UserError: a file is missing or malformed, its benchmark is not known, or two
+        methods have names that differ in their signs only.
     """
-    path = Path(path)
+    files: list[Path] = []
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        files += _files(Path(path))
+    frames = [_read_outside_file(file, benchmark, method) for file in files]
+    # Names become ids in the page.
+    names: dict[str, tuple[str, Path]] = {}
+    for file, points in zip(files, frames):
+        points["version"] = points.version.map(str)
+        for name in points.version.unique():
+            other, where = names.setdefault(_id(name), (name, file))
+            if other != name:
+                raise UserError(
+                    f"The methods {other!r} of {where} and {name!r} of {file} would "
+                    "have one name in tables: rename one, or give it by "
+                    "--outside_method."
+                )
+        points["version"] = points.version.map(_id)
+    return scores.combine(frames)
+
+
+def _id(name: str) -> str:
+    """A method's name as it stands in tables."""
+    return re.sub(r"\W+", "_", name)
+
+
+def _files(path: Path) -> list[Path]:
+    """The logs at a path."""
     if not path.exists():
         raise UserError(f"The outside log {path} does not exist.")
-    files = [path]
-    if path.is_dir():
-        files = sorted(
-            p for p in path.glob("**/*") if re.search(r"\.(csv|json|json\.gz)$", p.name)
-        ) + jsonl.find(path)
+    if not path.is_dir():
+        return [path]
+    names = r"\.(csv|json|json\.gz)$"
+    files = sorted(p for p in path.glob("**/*") if re.search(names, p.name))
+    files += jsonl.find(path)
     if not files:
         raise UserError(
             f"{path} holds no outside logs (*.csv, *.json, *.json.gz, scores.jsonl, "
             "metrics.jsonl)."
         )
-    frames = [_read_outside_file(file, benchmark, method) for file in files]
-    return scores.combine(frames)
+    return files
 
 
 def _read_outside_file(file: Path, benchmark: str, method: str) -> pd.DataFrame:
@@ -65,10 +92,14 @@ def _read_outside_file(file: Path, benchmark: str, method: str) -> pd.DataFrame:
     points["benchmark"] = benchmark or prefix
     points["protocol"] = scores.OUTSIDE
     points["kind"], points["changed"] = "train", ""  # the only kind they have
-    # Names become ids in the page.
-    points["version"] = points.version.str.replace(r"\W+", "_", regex=True)
     # Evaluations at frame 0 are of the untrained policy.
-    return points.loc[points.frames > 0, scores.POINTS]
+    points = points.loc[points.frames > 0, scores.POINTS]
+    if points.empty or points.frames.max() < 1:
+        raise UserError(
+            f"{file} has no score at a frame of 1 or more; frames are environment "
+            "frames, action repeat included."
+        )
+    return points.copy()
 
 
 def _author_points(file: Path, method: str) -> pd.DataFrame:
@@ -87,12 +118,17 @@ def _author_points(file: Path, method: str) -> pd.DataFrame:
         try:
             columns = {"frames": run["xs"], "score": run["ys"]}
             points = pd.DataFrame(columns, dtype=np.float64).astype(np.float64)
-            seed = int(run["seed"])
-        except (TypeError, ValueError):
+            seed = run["seed"]
+            seed = int(seed) if isinstance(seed, str) else seed
+        except (TypeError, ValueError, OverflowError):
             raise UserError(f"{where} has entries that are not numbers.") from None
         if np.isinf(points.to_numpy()).any():
             raise UserError(f"{where} has entries that are infinite.")
-        points["seed"] = seed
+        if (points.frames < 0).any() or (points.frames > scores.MOST).any():
+            raise UserError(
+                f"{where} has frames that are not from 0 to {scores.MOST:g}."
+            )
+        points["seed"] = scores.check_seed(seed, where)
         points["task"] = tasks.check_task(str(run["task"]), where)
         points["version"] = method or str(run["method"])
         # A few published runs have NaN at frames for which nothing was logged.

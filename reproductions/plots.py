@@ -8,6 +8,7 @@ import dataclasses
 import io
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -19,6 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from dreamer_tf.files import write_atomic
 from reproductions import tasks
 
 INK, MUTED, GRID, EDGE = "#1b2430", "#66717f", "#e4e8ed", "#b7c0ca"
@@ -303,7 +305,9 @@ def to_svg(figure: Figure, label: str) -> str:
     return re.sub(r"(\d+\.\d{2})\d+", r"\1", text)
 
 
-def save_png(figure: Figure, file) -> None:
+def save_png(figure: Figure, file: Path) -> None:
     """Writes the file, without matplotlib's version: equal data give equal bytes."""
+    picture = io.BytesIO()
     with mpl.rc_context(STYLE):
-        figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
+        figure.savefig(picture, format="png", dpi=110, metadata={"Software": None})
+    write_atomic(file, picture.getvalue())

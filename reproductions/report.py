@@ -25,6 +25,7 @@ from absl import app, flags
 from dreamer_tf import output
 from dreamer_tf.configs import fields
 from dreamer_tf.errors import UserError, reason
+from dreamer_tf.files import write_atomic
 from reproductions import (
     outside,
     page,
@@ -154,10 +155,14 @@ def latex(table: pd.DataFrame, title: str, notes: Sequence[str] = ()) -> str:
     return "% needs \\usepackage{booktabs}\n" + text
 
 
+_TEX: dict[str, str] = {sign: "\\" + sign for sign in "&%$#_{}"} | {"\n": " "}
+_TEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\^{}"}
+_TEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+
+
 def _tex(text: str) -> str:
-    for sign in "&%$#_":
-        text = text.replace(sign, "\\" + sign)
-    return text.replace("~", r"\textasciitilde{}").replace("^", r"\^{}")
+    """Text in which LaTeX finds no command."""
+    return "".join(_TEX.get(sign, sign) for sign in text)
 
 
 # --- Output -----------------------------------------------------------------
@@ -177,12 +182,17 @@ def write(
     Raises:
       UserError: `out` cannot be written.
     """
-    out = Path(out)
     try:
-        (out / "tables").mkdir(parents=True, exist_ok=True)
-        (out / "plots").mkdir(parents=True, exist_ok=True)
+        return _write(groups, Path(out), resamples, seed)
     except OSError as error:
         raise UserError(f"--out={out} cannot be written ({reason(error)}).") from error
+
+
+def _write(
+    groups: Sequence[tables.Group], out: Path, resamples: int, seed: int
+) -> Path:
+    (out / "tables").mkdir(parents=True, exist_ok=True)
+    (out / "plots").mkdir(parents=True, exist_ok=True)
     sections = []
     for group in groups:
         name = group.key
@@ -212,7 +222,7 @@ def write(
         sections.append(_section(group, *every, agreement, out, resamples, seed))
     references = [_reference(b, out) for b in tasks.BENCHMARKS]
     path = out / "report.html"
-    path.write_text(page.render(sections, references), encoding="utf-8")
+    write_atomic(path, page.render(sections, references).encode())
     return path
 
 
@@ -222,11 +232,11 @@ def _save(
     """Writes titled tables as one Markdown and one LaTeX file, footnotes under each."""
     for suffix, text in (("md", markdown), ("tex", latex)):
         written = [text(table, title, notes) for title, table in titled]
-        (out / "tables" / f"{stem}.{suffix}").write_text("\n".join(written), "utf-8")
+        write_atomic(out / "tables" / f"{stem}.{suffix}", "\n".join(written).encode())
 
 
 def _save_csv(table: pd.DataFrame, file: Path, index: bool = False) -> None:
-    table.to_csv(file, index=index, float_format="%.2f")
+    write_atomic(file, table.to_csv(index=index, float_format="%.2f").encode())
 
 
 def _section(
@@ -385,8 +395,9 @@ def report(options: Any, protocols: Mapping[str, Any] = PROTOCOLS) -> str:
         benchmark = options.outside_benchmark
         if benchmark:
             tasks.check_benchmark(benchmark, "--outside_benchmark")
-        for path in map(os.path.expanduser, options.outside):
-            read.append(outside.read_outside(path, benchmark, options.outside_method))
+        if options.outside:
+            paths = [os.path.expanduser(path) for path in options.outside]
+            read.append(outside.read_outside(paths, benchmark, options.outside_method))
         points = scores.combine(read)
         groups = tables.make_groups(
             points,

@@ -8,7 +8,6 @@ not finished. At the end ten evaluation episodes are played with every agent. Th
 is printed and written to table.csv and table.md beside the runs, with an HTML page.
 """
 
-import json
 import subprocess
 import sys
 import textwrap
@@ -21,6 +20,7 @@ from absl import app, flags
 from dreamer_tf import output
 from dreamer_tf.configs import fields
 from dreamer_tf.errors import UserError
+from dreamer_tf.files import parse_json, write_atomic
 from dreamer_tf.training import checkpoint, logdir, signals
 from reproductions import grid, launch, report, scores, tables, tasks
 from reproductions.board import Board, failures
@@ -74,12 +74,16 @@ def evaluated(path: Path) -> list[float]:
     run do not count.
     """
     file = path / logdir.EVALUATIONS
-    lines = file.read_text().splitlines() if file.exists() else []
+    lines = file.read_bytes().splitlines() if file.exists() else []
     frames = checkpoint.saved_frames(path / logdir.CHECKPOINTS)
     ours = {"frames": frames, "mode": "eval", "episodes": EPISODES, "seed": 0}
-    for row in map(json.loads, lines):
-        if row.items() >= ours.items() and "length" not in row:
-            return row["scores"]
+    for line in lines:
+        try:
+            row = parse_json(line)
+            if row.items() >= ours.items() and "length" not in row:
+                return [float(score) for score in row["scores"]]
+        except (ValueError, TypeError, LookupError, AttributeError):
+            continue  # a damaged line: it is played again
     return []
 
 
@@ -129,8 +133,9 @@ def train_and_compare(
         f"with the final agent. The budget is small so that three versions take less "
         f"than 20 minutes on two cores. {result.attrs['footnote']}"
     )
-    result.to_csv(out / "table.csv", index=False)
-    (out / "table.md").write_text(f"{shown.to_markdown(index=False)}\n\n{note}\n")
+    write_atomic(out / "table.csv", result.to_csv(index=False).encode())
+    text = f"{shown.to_markdown(index=False)}\n\n{note}\n"
+    write_atomic(out / "table.md", text.encode())
     groups, _ = grid.gather(cells, out)
     page = report.write(groups, out / "report")
     output.say(f"\n{shown.to_string(index=False)}\n\n{textwrap.fill(note, 88)}\n")

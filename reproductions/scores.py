@@ -10,8 +10,10 @@ of an outside log, see `outside`):
 `budget_scores` then applies the rule by which the papers' tables were made.
 """
 
+import csv
 import gzip
 import json
+import math
 import warnings
 import zlib
 from collections.abc import Iterable, Sequence
@@ -21,13 +23,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dreamer_tf import output
 from dreamer_tf.errors import UserError, reason
+from dreamer_tf.files import parse_json
 from reproductions import protocols, stats, tasks
 
 PUBLISHED = Path(__file__).parent.parent / "results" / "published"
 COLUMNS = ["frames", "score", "length", "kind", "mode", "env", "episode", "seed"]
 CELL = ["benchmark", "protocol", "version", "task"]
 POINTS = [*CELL, "seed", "frames", "score", "kind", "changed"]
+MOST = 1e15  # frames of any run, at most: beyond, floats are no whole numbers
 OUTSIDE = "outside"  # the protocol of logs that this suite did not write
 
 # version -> its name in published score files; outside logs use such names already.
@@ -244,12 +249,26 @@ def read_runs(folder: str | Path) -> tuple[pd.DataFrame, dict[tuple, dict]]:
         points["protocol"] = named["protocol"]
         points["version"] = named["version"]
         task = points["task"] = tasks.check_task(file.stem, str(file))
-        runs = manifest.get("runs", {})
+        runs = check_runs(manifest, where)
         points["changed"] = [
-            runs.get(f"{task}/{seed}", {}).get("changed", "") for seed in points.seed
+            str(runs.get(f"{task}/{seed}", {}).get("changed", ""))
+            for seed in points.seed
         ]
         frames.append(points)
     return combine(frames), manifests
+
+
+def check_runs(manifest: dict, where: str) -> dict[str, dict]:
+    """How each run of a manifest was made, by task/seed; UserError if it is no such."""
+    runs = manifest.get("runs", {})
+    if not isinstance(runs, dict):
+        raise UserError(f"{where} must hold an object as 'runs', not a {_type(runs)}.")
+    for name, made in runs.items():
+        if not isinstance(made, dict):
+            raise UserError(
+                f"{where} must hold an object as run {name!r}, not a {_type(made)}."
+            )
+    return runs
 
 
 def find_runs(folders: Iterable[str | Path]) -> list[Path]:
@@ -271,7 +290,7 @@ def read_logdirs(folders: Iterable[str | Path]) -> pd.DataFrame:
     """Points of run directories (scores.csv, config.json) or of folders with some.
 
     Raises:
-      UserError: a file is missing or malformed, or the protocols differ.
+      UserError: a file is missing, config.json is malformed, or the protocols differ.
     """
     frames = []
     for logdir in find_runs(folders):
@@ -283,11 +302,8 @@ def read_logdirs(folders: Iterable[str | Path]) -> pd.DataFrame:
         missing = [k for k in [*CELL, "seed"] if k not in config]
         if missing:
             raise UserError(f"{where} lacks the setting {missing[0]!r}.")
-        if not isinstance(config["seed"], int):
-            raise UserError(
-                f"{where} has the seed {config['seed']!r}; a whole number is needed."
-            )
-        points = read_csv(logdir / "scores.csv")
+        check_seed(config["seed"], where)
+        points = counted(read_episodes(logdir / "scores.csv"))
         points["seed"] = int(config["seed"])  # the file's are the episodes'
         for name in CELL[:3]:
             points[name] = str(config[name])
@@ -306,11 +322,71 @@ def read_logdirs(folders: Iterable[str | Path]) -> pd.DataFrame:
     return points
 
 
-def read_csv(file: str | Path) -> pd.DataFrame:
-    """Frames, score, seed and kind of the episodes in a score file that count.
+def check_seed(seed: Any, where: str) -> int:
+    """A run's seed; UserError if it is not a whole number that tables can hold."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or abs(seed) > 2**53:
+        shown = repr(seed) if isinstance(seed, str | float) else f"a {_type(seed)}"
+        raise UserError(f"{where} has the seed {shown[:80]}; a whole number is needed.")
+    return seed
 
-    Left out are episodes of the random policy, and evaluations made by hand
-    (`run.py evaluate`), which belong to no protocol.
+
+def _type(value: Any) -> str:
+    return type(value).__name__
+
+
+def read_episodes(file: Path) -> pd.DataFrame:
+    """All COLUMNS of a run's own score file, without lines that are damaged.
+
+    A crash or a full disk may cut or join lines. They cost their episodes only: a
+    warning names them.
+
+    Raises:
+      UserError: the file cannot be read, or has other columns.
+    """
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        raise UserError(f"{file} is missing.") from None
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({reason(error)}).") from None
+    header, *lines = text.removesuffix("\n").split("\n")
+    if header.strip().split(",") != COLUMNS:
+        raise UserError(
+            f"{file} must begin with {','.join(COLUMNS)}, but begins with "
+            f"{header[:80]!r}."
+        )
+    rows, bad = [], []
+    for number, line in enumerate(lines, start=2):
+        row = episode(line)
+        if row is None:
+            bad.append(str(number))
+        else:
+            rows.append(row)
+    if bad:
+        output.warn(
+            f"{file}: left out line{'s' * (len(bad) > 1)} {', '.join(bad[:5])}"
+            f"{' and others' * (len(bad) > 5)}, which hold no whole episode."
+        )
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def episode(line: str) -> tuple | None:
+    """The values of a line of a score file; None if it is damaged."""
+    try:
+        (values,) = csv.reader([line])
+        frames, score, length, kind, mode, env, episode, seed = values
+        whole = [int(number) for number in (frames, length, env, episode, seed)]
+        found = float(score)
+    except (ValueError, csv.Error):
+        return None
+    fits = all(0 <= number < 2**53 for number in whole) and math.isfinite(found)
+    if not fits or kind not in ("train", "eval", "eval_cmd"):
+        return None
+    return whole[0], found, whole[1], kind, mode, *whole[2:]
+
+
+def read_csv(file: str | Path) -> pd.DataFrame:
+    """Frames, score, seed and kind of the episodes in a result file that count.
 
     Raises:
       UserError: the file is missing or malformed.
@@ -323,6 +399,15 @@ def read_csv(file: str | Path) -> pd.DataFrame:
             f"{file} has episodes of the unknown kind {unknown[0]!r}; valid are "
             "train, eval and eval_cmd."
         )
+    return counted(table)
+
+
+def counted(table: pd.DataFrame) -> pd.DataFrame:
+    """Frames, score, seed and kind of the episodes that count.
+
+    Left out are episodes of the random policy, and evaluations made by hand
+    (`run.py evaluate`), which belong to no protocol.
+    """
     counts = (table.kind != "eval_cmd") & (table["mode"] != "random")
     return table.loc[counts, ["frames", "score", "seed", "kind"]].copy()
 
@@ -354,7 +439,7 @@ def read_json(file: Path, kind: type = dict) -> Any:
     opened = gzip.open if file.suffix == ".gz" else open
     try:
         with opened(file, "rt", encoding="utf-8") as f:
-            data = json.load(f)
+            data = parse_json(f.read())
     except FileNotFoundError:
         raise UserError(f"{file} is missing.") from None
     except (ValueError, OSError, EOFError, zlib.error) as error:
@@ -395,7 +480,8 @@ def make_numbers(table: pd.DataFrame, file: Path, columns: list[str]) -> None:
         numbers, wanted = values.to_numpy(np.float64), "a finite number"
         bad = ~np.isfinite(numbers)
         if column in ("frames", "step"):
-            bad, wanted = bad | (numbers < 0), "a finite number, 0 or more,"
+            bad |= (numbers < 0) | (numbers > MOST)
+            wanted = f"a number from 0 to {MOST:g}"
         if column == "seed":
             bad |= (numbers != np.round(numbers)) | (np.abs(numbers) > 2**53)
             wanted = "a whole number"

@@ -862,6 +862,7 @@ ZIPPED = gzip.compress(json.dumps(RUNS * 50).encode())
 GARBLED = ZIPPED[:20] + bytes(255 - byte for byte in ZIPPED[20:])
 FILE = "dmc_vision-mine.json"
 MANIFEST = SCORES.replace("walker_walk.csv", "manifest.json")
+B = "dmc_proprio"
 W_CONFIG, W_SCORES = "walker/config.json", "walker/scores.csv"
 
 
@@ -911,7 +912,7 @@ REPORTS = [
         r"line 2 has score 'nan'; a fin",
     ),
     ("inf", write(SCORES, line(score="inf")), results, r"line 2 has score 'inf'"),
-    ("before 0", write(SCORES, line(frames="-1")), results, r"'-1'; .* 0 or more"),
+    ("before 0", write(SCORES, line(frames="-1")), results, r"'-1'; a number from 0"),
     ("half a seed", write(SCORES, line(seed="0.5")), results, r"'0.5'; a whole number"),
     ("kind", write(SCORES, line(kind="test")), results, r"unknown kind 'test'; valid"),
     ("row cut off", write(SCORES, HEADER + "1,2"), results, r"line 2 has seed 'nan'"),
@@ -923,8 +924,22 @@ REPORTS = [
     ("no benchmark", version2({}), results, r"does not say which benchmark was run"),
     ("benchmark []", version2({"benchmark": []}), results, r"benchmark \[\]; valid"),
     ("no scores", delete(W_SCORES), collected, r"scores.csv is missing"),
-    ("scores of text", write(W_SCORES, line(score="x")), collected, r"has score 'x'"),
-    ("other columns", write(W_SCORES, "a,b\n1,2\n"), collected, r"lacks the column"),
+    ("scores of text", write(W_SCORES, line(score="x")), collected, r"no episode that"),
+    ("other columns", write(W_SCORES, "a,b\n1,2\n"), collected, r"must begin with fra"),
+    ("runs a list", version2({"benchmark": B, "runs": []}), results, r"as 'runs', not"),
+    (
+        "a run of text",
+        version2({"benchmark": B, "runs": {"a/0": "b"}}),
+        results,
+        r"as run 'a/0', not a str",
+    ),
+    (
+        "nested",
+        write(MANIFEST, b"[" * 100_000),
+        results,
+        r"is not valid JSON: it is nested deeper than",
+    ),
+    ("long", write(MANIFEST, b"9" * 400), results, r"an integer of 400 digits"),
     (
         "results damaged before",
         write(SCORES, line(score="x")),
@@ -944,8 +959,8 @@ REPORTS = [
         collected,
         r"has 0 of 1000 frames",
     ),
-    ("metrics", write("walker/metrics.jsonl", "{"), collected, r"cannot be read"),
-    ("metrics 3", write("walker/metrics.jsonl", "3\n"), collected, r"does not say how"),
+    ("metrics", write("walker/metrics.jsonl", "{"), collected, r"has 0 of 1000 frames"),
+    ("metrics 3", write("walker/metrics.jsonl", "3\n"), collected, r"0 of 1000 frames"),
     (
         "no start",
         change(W_CONFIG, lambda c: c.update(starts=[])),

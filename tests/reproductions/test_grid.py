@@ -1,12 +1,14 @@
 """The command: flags, and what it does around its runs."""
 
 import shutil
+import threading
+import time
 
 import pandas as pd
 import pytest
 
 from dreamer_tf.errors import UserError
-from reproductions import collect, grid, launch
+from reproductions import collect, grid, launch, scores
 from reproductions.cells import FAILED, WAITING, Status, settle
 from tests.reproductions.grids import SCRIPT
 
@@ -67,6 +69,29 @@ def test_from_flags_to_the_report(finished, tmp_path, capsys, monkeypatch):
     assert "2 cells failed: no luck\n  v1 walker_walk 2: " in printed.err
 
 
+def test_collecting_at_the_same_time_loses_nothing(finished, tmp_path, monkeypatch):
+    """Every change of the results waits for the one before."""
+    read_json = scores.read_json
+
+    def slow(file, *more):
+        content = read_json(file, *more)
+        time.sleep(0.2 * (tmp_path in file.parents))  # between reading and writing
+        return content
+
+    monkeypatch.setattr(scores, "read_json", slow)
+    runs = sorted((finished[0] / "lite/dmc_proprio/v3").glob("*/?"))
+    threads = [
+        threading.Thread(target=collect.collect, args=([run], tmp_path)) for run in runs
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    points, manifests = scores.read_runs(tmp_path)
+    (manifest,) = manifests.values()
+    assert len(runs) == points.seed.nunique() == len(manifest["runs"]) == 2
+
+
 def test_all_runs_below_a_folder_are_collected(finished, tmp_path):
     files = collect.collect([finished[0] / "lite"], tmp_path / "all")
     assert len(files) == 4 and len(set(files)) == 2
@@ -75,7 +100,7 @@ def test_all_runs_below_a_folder_are_collected(finished, tmp_path):
     # One that cannot be read leaves the results as they are.
     shutil.copytree(finished[0] / "lite", tmp_path / "lite")
     (tmp_path / "lite/dmc_proprio/v3/walker_walk/1/scores.csv").write_text("no table")
-    with pytest.raises(UserError, match=r"1/scores\.csv lacks the column"):
+    with pytest.raises(UserError, match=r"1/scores\.csv must begin with"):
         collect.collect([tmp_path / "lite"], tmp_path / "none")
     assert not (tmp_path / "none").exists()
 

@@ -1,6 +1,7 @@
 """Running a grid, with a stand-in for run.py that leaves the same files."""
 
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -15,7 +16,7 @@ from dreamer_tf import output
 from dreamer_tf.training import logdir, signals
 from reproductions import launch
 from reproductions.board import Board, failures
-from reproductions.cells import DONE, ELSEWHERE, FAILED, is_done
+from reproductions.cells import DONE, ELSEWHERE, FAILED, Status, is_done, look
 from tests.reproductions import standin
 from tests.reproductions.grids import (
     FRAMES,
@@ -75,6 +76,42 @@ def test_a_cell_that_goes_on_crashing_is_reported(tmp_path):
         f"  v3 walker_walk 0: {chosen[0].log(tmp_path)}",
         f"  v3 walker_walk 1: {chosen[1].log(tmp_path)}",
     ]
+
+
+def test_a_cell_that_cannot_be_started_costs_only_itself(tmp_path, monkeypatch):
+    broken, full, good = cells(seeds=(0, 1))[:3]
+    broken.log(tmp_path).mkdir(parents=True)
+    start = launch.start
+
+    def no_room(command, log, variables):
+        if log == full.log(tmp_path):
+            raise OSError(errno.ENOSPC, "No space left on device", str(log))
+        return start(command, log, variables)
+
+    monkeypatch.setattr(launch, "start", no_room)
+    result, _ = run(tmp_path, [broken, full, good], retries=1)
+    assert [result[cell].state for cell in (broken, full, good)] == [
+        FAILED,
+        FAILED,
+        DONE,
+    ]
+    assert "it cannot be started" in result[broken].reason
+    assert "No space left" in result[full].reason and result[full].crashes == 2
+
+
+@pytest.mark.parametrize("frames", ["null", '"x"', "[]", "1e400", "{}"])
+def test_damaged_files_do_not_end_a_grid(tmp_path, frames):
+    (cell,) = cells(["v3"], seeds=[0])
+    path = cell.path(tmp_path)
+    path.mkdir(parents=True)
+    row = '{"frames": 1000, "updates": 5, "machine/frames_per_second": null}'
+    bad = f'{{"frames": {frames}, "updates": 5}}'
+    (path / "metrics.jsonl").write_text(f"{row}\n{bad}\n" + "[" * 9999 + "\n")
+    rows = "1000,7.5,9,train,train,0,0,0\n2000,1x.5,9,train,train,0,0,0\n3,4\n"
+    (path / "scores.csv").write_text(rows)
+    status = Status()
+    look(cell, tmp_path, status)
+    assert status.frames == 1000 and status.score == 7.5
 
 
 def test_a_mistake_is_not_retried(tmp_path):

@@ -1,5 +1,7 @@
+import errno
 import gzip
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -292,6 +294,31 @@ def test_latex_is_escaped_and_balanced(written):
         assert len(re.findall(r"\\begin{", text)) == len(re.findall(r"\\end{", text))
         assert not re.search(r"(?<!\\)[_#&](?![^\n]*\\\\)", text)
         assert text.isascii()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [r"\input{/etc/passwd}", r"\\", "{}", "a & b % $x$ #1 y_z ~^", "<|>", "a\nb"],
+)
+def test_latex_finds_no_command_in_a_text(text):
+    escaped = report._tex(text)
+    commands = r"\\(textbackslash|textasciitilde|textless|textgreater|textbar|\^)\{\}"
+    plain = re.sub(commands, "", escaped)
+    plain = re.sub(r"\\[&%$#_{}]", "", plain)
+    assert not re.search(r"[\\{}&%$#_~^<>|\n]", plain)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EPERM])
+def test_a_report_that_cannot_be_written(results, tmp_path, monkeypatch, number):
+    (tmp_path / "report.html").write_text("the one before")
+
+    def fail(path, data):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(report, "write_atomic", fail)
+    with pytest.raises(UserError, match=f"cannot be written .*{os.strerror(number)}"):
+        report.report(options(runs=str(results), out=tmp_path), PROTOCOLS)
+    assert (tmp_path / "report.html").read_text() == "the one before"
 
 
 def test_report_is_repeatable(results, tmp_path):

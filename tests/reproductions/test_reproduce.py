@@ -72,6 +72,8 @@ def test_only_its_own_evaluation_counts(train_and_compare, tmp_path):
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert reproduce.evaluated(path) == []
     with open(file, "a") as opened:
+        opened.write('{"frames": 5000, "mode": "ev\n3\n[]\n' + "[" * 100_000 + "\n")
+        opened.write(json.dumps(own | {"scores": None}) + "\n")
         opened.write(json.dumps(own | {"scores": [7.0, 8.0]}) + "\n")
     assert reproduce.evaluated(path) == [7.0, 8.0]
 

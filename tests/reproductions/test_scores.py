@@ -205,6 +205,24 @@ def test_author_files(tmp_path, suffix):
     )
 
 
+def test_methods_that_would_have_one_name(tmp_path):
+    runs = [entry(method=name, seed=seed) for name, seed in [("a b", 1), ("a-b", 2)]]
+    names = [tmp_path / f"dmc_vision-{number}.json" for number in range(2)]
+    files = [author_file(name, run) for name, run in zip(names, runs)]
+    both = author_file(tmp_path / "dmc_vision-both.json", *runs)
+    for paths in (files, both):
+        with pytest.raises(UserError, match=r"methods 'a b' of .* and 'a-b' of .*json"):
+            outside.read_outside(paths)
+    named = outside.read_outside(files, method="mine")
+    assert set(named.version) == {"mine"} and len(named) == 2
+    for folder in ("x+y", "x y"):
+        (tmp_path / "csv" / folder).mkdir(parents=True)
+        text = "step,reward,seed\n1000,5,0\n"
+        (tmp_path / "csv" / folder / "walker_walk.csv").write_text(text)
+    with pytest.raises(UserError, match=r"methods 'x y' of .* and 'x\+y' of"):
+        outside.read_outside(tmp_path / "csv", "dmc_vision")
+
+
 # --- Bad input --------------------------------------------------------------
 
 HEADER = ",".join(scores.COLUMNS)
@@ -301,6 +319,41 @@ def test_unknown_task_and_version(tmp_path):
         scores.read_runs(tmp_path)
 
 
+DAMAGED = {
+    "text": "1x.5,1,9,train,train,0,0,0",
+    "cut": "3000,7.5,9",
+    "glued": "3000,7.5,93000,7.5,9,train,train,0,0,0",
+    "nan": "3000,nan,9,train,train,0,0,0",
+    "huge": "1" * 400 + ",1,9,train,train,0,0,0",
+    "kind": "3000,7.5,9,tain,train,0,0,0",
+    "binary": "\0\ufffd\u2028,,,,,,,",
+    "quote": '3000,"7.5,9,train,train,0,0,0',
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("line", DAMAGED.values(), ids=DAMAGED)
+def test_damaged_lines_of_a_run_cost_their_episodes(tmp_path, capsys, line):
+    folder = logdir(tmp_path / "a")
+    file = folder / "scores.csv"
+    whole = scores.read_logdirs([tmp_path])
+    header, first, *others = file.read_text().splitlines()
+    file.write_text("\n".join([header, first, line, *others]) + "\n")
+    pd.testing.assert_frame_equal(scores.read_logdirs([tmp_path]), whole)
+    said = capsys.readouterr().err
+    assert f"{file}: left out line 3, which hold" in said and said.count("\n") == 1
+    with open(file, "a") as f:
+        f.write("cut\n" * 9)
+    assert len(scores.read_logdirs([tmp_path])) == len(whole)
+    assert "left out lines 3, " in capsys.readouterr().err
+
+
+def test_a_run_may_have_lost_its_scores(tmp_path):
+    (logdir(tmp_path / "a") / "scores.csv").write_text("")
+    with pytest.raises(UserError, match=r"scores.csv must begin with frames,score"):
+        scores.read_logdirs([tmp_path])
+
+
 def test_bad_logdirs(tmp_path):
     with pytest.raises(UserError, match=r"holds no run: there is no config.json"):
         scores.read_logdirs([tmp_path])
@@ -329,6 +382,13 @@ def test_bad_logdirs(tmp_path):
         ({"xs": 5}, r"must have lists as xs and ys"),
         ({"ys": [1, "a", 3]}, r"entries that are not numbers"),
         ({"seed": "x"}, r"entries that are not numbers"),
+        ({"seed": float("inf")}, r"has the seed inf; a whole number"),
+        ({"seed": 10**50}, r"has the seed a int; a whole number"),
+        ({"seed": 10**400}, r"not valid JSON: it has an integer of 401 digits"),
+        ({"seed": [3]}, r"has the seed a list"),
+        ({"xs": [0, 1000, 1e300]}, r"frames that are not from 0 to 1e\+15"),
+        ({"xs": [0, -1, 1000]}, r"frames that are not from 0 to"),
+        ({"xs": [0, 0.5, 0.9]}, r"no score at a frame of 1 or more"),
         ({"task": "atari_pong"}, r"unknown task 'atari_pong'; the 20 tasks are"),
     ],
 )
