@@ -24,9 +24,8 @@ from dreamer_tf import output
 from dreamer_tf.configs import fields
 from dreamer_tf.errors import UserError, reason
 from dreamer_tf.files import parse_json, write_atomic
+from dreamer_tf.training.logdir import LOCK
 from reproductions import protocols, scores, tasks
-
-LOCK = ".lock"  # in the folder of the results, held while they are changed
 
 
 def collect(logdirs: Iterable[str | Path], out: str | Path) -> list[Path]:

@@ -82,8 +82,7 @@ def home(prepared, tmp_path):
 
 
 def digest(home):
-    # Of a lock only its being held counts.
-    files = (p for p in home.rglob("*") if p.is_file() and p.name != collect.LOCK)
+    files = (path for path in home.rglob("*") if path.is_file())
     return {
         str(path.relative_to(home)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files
@@ -824,6 +823,7 @@ class Options:
     outside: tuple[str, ...] = ()
     outside_benchmark: str = ""
     outside_method: str = ""
+    reference: str = ""
     published_only: bool = False
     versions: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
