@@ -171,7 +171,7 @@ def test_the_files_need_only_tensorflow(trained, tmp_path, capsys):
     assert not [file for file in out.parent.iterdir() if file != out]
 
     about = json.loads((out / "export.json").read_text())
-    assert (about["version"], about["mode"], about["frames"]) == ("v3", "eval", 6)
+    assert (about["version"], about["mode"], about["frames"]) == ("v3", "eval", 7)
     assert about["env"]["task"] == "toy" and about["env"]["repeat"] == 2
     assert about["config"]["dyn"]["deter"] == test_v3.TINY["dyn.deter"]
     assert about["obs_space"]["dict"]["offset"] == {"box": [2], "dtype": "float32"}
