@@ -106,7 +106,10 @@ def two_devices() -> None:
     tf.config.set_logical_device_configuration(cpu, two)
 
 
-@pytest.mark.parametrize("version", MODULES)
+@pytest.mark.parametrize(
+    "version",
+    [*(pytest.param(v, marks=pytest.mark.slow) for v in ("v1", "v2")), "v3"],
+)
 def test_two_devices_learn_what_one_does(version):
     run = subprocess.run(
         [sys.executable, "-m", "tests.test_devices", version],

@@ -65,7 +65,10 @@ def test_a_loss_is_scaled(version):
         assert (scaled[encoder] != grads[encoder]).any()
 
 
-@pytest.mark.parametrize("version", MODULES)
+@pytest.mark.parametrize(
+    "version",
+    ["v2", *(pytest.param(v, marks=pytest.mark.slow) for v in ("v1", "v3"))],
+)
 def test_metrics_are_not_scaled_and_the_agent_is_saved(version, tmp_path):
     plain, agent = weighted_by(version, None), weighted_by(version, 0.0)
     batch = MODULES[version].random_batch(agent)

@@ -805,7 +805,7 @@ def test_entries_of_any_name(make, shape, tmp_path):
 )
 def test_pieces_with_the_names_of_entries(kind, make):
     """Written before entries were numbered; some may be linked to new checkpoints."""
-    folder = GOLDEN / "replay_of_names"
+    folder = pathlib.Path(__file__).parent / "replay_of_names"
     with np.load(folder / f"{kind}_next.npz") as arrays:
         expected = dict(arrays)
     old = make()

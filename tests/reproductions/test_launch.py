@@ -213,8 +213,8 @@ def test_interrupting_stops_the_children(tmp_path, number):
     launcher = subprocess.Popen(
         driver(tmp_path, "--pause=1"),
         stderr=subprocess.PIPE,
-        # Background jobs of a shell, such as these tests, may ignore it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        # Background jobs of a shell, such as these tests, may ignore them.
+        preexec_fn=lambda: [signal.signal(n, signal.SIG_DFL) for n in signals.ALL],
     )
     wait_for(lambda: len(pids(tmp_path)) == 2)
     launcher.send_signal(number)
