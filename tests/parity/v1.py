@@ -509,8 +509,8 @@ def experience(rows, get, config):
     for name in ("image", "action", "reward", "discount"):
         rows.relative(name, stacked[name], d[f"episode_{name}"], 1e-5)
     rows.relative("is_last", stacked["is_last"][1:], d["done"], 0)
-    # Of the first dimension, which has two bounds: where there is one, the official code
-    # executes actions outside of the space, see reproductions/differences.md.
+    # Of the first dimension, which has two bounds. Where there is one, the official
+    # code executes actions outside of the space: see reproductions/differences.md.
     executed = np.array(env.executed)[:, :1]
     rows.relative("executed", executed, d["env_action"][:, :1], 1e-5)
 
