@@ -430,7 +430,11 @@ class Trainer:
         components, loop = self.components, checkpoint.read(path, "loop")
         _check_counts(loop)
         components.agent.load_state_dict(checkpoint.read_arrays(path / "agent.npz"))
-        components.schedule.load_state_dict(checkpoint.read(path, "schedule"))
+        schedule = checkpoint.read(path, "schedule")
+        for name, value in schedule.items():
+            if not isinstance(value, int | float | None):
+                raise TypeError(f"'{name}' is {value!r}")
+        components.schedule.load_state_dict(schedule)
         components.replay.load_state_dict(
             checkpoint.read(path, "replay"),
             functools.partial(checkpoint.read_piece, path),
@@ -445,6 +449,7 @@ class Trainer:
         self.owed = loop.get("owed", False)
         self.short_episodes, self.short_frames = loop.get("short", (0, 0))
         self.since = Decision(**checkpoint.read(path, "decision"))
+        _check_decision(self.since, components)
         components.envs.load_state_dict(checkpoint.read(path, "envs"))
         if damaged:
             components.envs.give_up()
@@ -454,6 +459,17 @@ class Trainer:
                 "new episodes, and this run will not equal an uninterrupted one."
             )
         return loop["logs"]
+
+
+def _check_decision(decision: Decision, components: Components) -> None:
+    """Raises ValueError if an array is not of these environments and this agent."""
+    count = len(components.envs)
+    wanted = components.agent.initial_state(count)
+    wanted |= {"scores": np.zeros(count), "lengths": np.zeros(count)}
+    found = {**decision.state, "scores": decision.scores, "lengths": decision.lengths}
+    alike = all(np.shape(found[name]) == np.shape(wanted[name]) for name in wanted)
+    if not alike or len(decision.action) != count:
+        raise ValueError("the last decision's arrays have other shapes")
 
 
 def _check_counts(loop: dict[str, Any]) -> None:

@@ -169,7 +169,10 @@ def test_a_hostile_config_is_a_sentence(tmp_path, text):
         ("loop", {"updates": None}),
         ("loop", {"progress": {"frames": "many"}}),
         ("loop", {"logs": {"metrics.jsonl": {"bytes": -1}}}),
+        ("schedule", {"done": []}),
         ("decision", {"unknown": 1}),
+        ("decision", {"scores": [1.0]}),
+        ("decision", {"lengths": {"__array__": "a0"}}),
     ],
 )
 def test_a_hostile_checkpoint_is_a_sentence(tmp_path, entry, change):
