@@ -10,6 +10,7 @@ returns of both in five windows of that budget. Writes the same as agreement.csv
 windows.csv and agreement.md, and the learning curves as curves.png.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import pandas as pd
 from absl import app, flags
 
+from dreamer_tf import output
 from dreamer_tf.configs import fields
 from dreamer_tf.errors import UserError, reason
 from dreamer_tf.files import write_atomic
@@ -31,12 +33,12 @@ def define_flags() -> None:
 
     Not done at import, because other scripts have flags of the same names.
     """
-    flags.DEFINE_string("runs", None, "Results folder; default: results/runs.")
+    fields.define_folder("runs", None, "Results folder; default: results/runs.")
     flags.DEFINE_multi_string("logdirs", [], "Run directories, or folders of them.")
-    flags.DEFINE_string("reference", "", reference.FLAG)
+    fields.define_folder("reference", "", reference.FLAG)
     flags.DEFINE_string("outside_benchmark", "", "Benchmark of a reference's logs.")
     flags.DEFINE_string("outside_method", "", "Method name of a reference's logs.")
-    flags.DEFINE_string(
+    fields.define_folder(
         "out",
         "",
         "Folder for tables and figure; default: results/agreement, or agreement if "
@@ -126,7 +128,7 @@ def agreement(options: Any) -> str:
     if options.runs or not options.logdirs:
         read.append(scores.read_runs(options.runs or "results/runs")[0])
     if options.logdirs:
-        read.append(scores.read_logdirs(options.logdirs))
+        read.append(scores.read_logdirs(map(os.path.expanduser, options.logdirs)))
     ours = scores.combine(read)
     if options.outside_benchmark:
         tasks.check_benchmark(options.outside_benchmark, "--outside_benchmark")
@@ -170,12 +172,13 @@ def main(argv: list[str]) -> None:
     try:
         if len(argv) > 1:
             raise UserError(f"'{argv[1]}' is not a flag: write --name=value.")
-        print(agreement(flags.FLAGS))
+        output.say(agreement(flags.FLAGS))
     except UserError as error:
-        print(f"reproductions.agreement: {error}", file=sys.stderr)
+        output.warn(f"reproductions.agreement: {error}")
         sys.exit(2)
 
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main, flags_parser=fields.parser("reproductions.agreement"))
+    with output.protected():
+        app.run(main, flags_parser=fields.parser("reproductions.agreement"))

@@ -357,7 +357,7 @@ def define_flags() -> None:
     flags.DEFINE_multi_string("outside", [], "Logs of other code, or folders of them.")
     flags.DEFINE_string("outside_benchmark", "", "Benchmark of the outside logs.")
     flags.DEFINE_string("outside_method", "", "Method name of the outside logs.")
-    flags.DEFINE_string("reference", "", reference.FLAG)
+    fields.define_folder("reference", "", reference.FLAG)
     flags.DEFINE_bool("published_only", False, "Report the published data alone.")
     flags.DEFINE_list("versions", [], "Versions to show; default: all that were run.")
     flags.DEFINE_list("tasks", [], "Tasks to show; default: all of the benchmark.")
