@@ -4,6 +4,7 @@ JOBS ?= 2
 
 .PHONY: env env-jax env-cluster env-gpu env-gpu-jax reproduce bench lint
 .PHONY: test test-all test-jax test-jax-next test-all-jax test-cluster test-faults
+.PHONY: test-faults-jax
 
 env: .venv/.complete
 env-jax: .venv-jax/.complete
@@ -75,6 +76,9 @@ test-all: lint env-cluster
 # Kills 50 runs, damages files, fills disks: twenty minutes.
 test-faults: env
 	.venv/bin/python -m tests.faults --kills=50 --jobs=$(JOBS)
+
+test-faults-jax: env-jax
+	KERAS_BACKEND=jax .venv-jax/bin/python -m tests.faults --kills=10 --jobs=$(JOBS)
 
 # Parity, smoke and two devices on the JAX backend; the second compares every file.
 test-jax: env-jax

@@ -81,32 +81,29 @@ def command(version: str, benchmark: str, more: str, path: Path) -> list[str]:
     return [sys.executable, str(ROOT / "run.py"), *flags.split()]
 
 
-def start(arguments: list[str], log: Path, backend: str = "") -> subprocess.Popen:
+def start(arguments: list[str], log: Path) -> subprocess.Popen:
     alone = {f"{name}_THREADS": "1" for name in ("OMP_NUM", "TF_NUM_INTRAOP")}
     alone |= {"TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    alone |= {"KERAS_BACKEND": backend} if backend else {}
     with open(log, "ab") as file:
         return subprocess.Popen(
             arguments, stdout=file, stderr=file, cwd=ROOT, env=os.environ | alone
         )
 
 
-def kill_at_random(
-    run: tuple, kills: int, seed: int, folder: Path, backend: str = ""
-) -> Row:
+def kill_at_random(run: tuple, kills: int, seed: int, folder: Path) -> Row:
     """Kills a run `kills` times, lets it end, compares with one left alone."""
     from tests.runs import everything
 
     version, benchmark, more = run
-    name = "-".join(filter(None, (version, benchmark, backend)))
+    name = f"{version}-{benchmark}"
     whole, killed = folder / f"{name}-whole", folder / f"{name}-killed"
     log = folder / f"{name}.log"
-    if start(command(version, benchmark, more, whole), log, backend).wait():
+    if start(command(version, benchmark, more, whole), log).wait():
         return Row(f"SIGKILL, {name}", f"it does not even run, see {log}", 0, kills)
     rng, moments = random.Random(seed), []
     steps = int(re.findall(r"--steps=(\d+)", more)[0])
     while len(moments) < kills:
-        process = start(command(version, benchmark, more, killed), log, backend)
+        process = start(command(version, benchmark, more, killed), log)
         # Every fifth time during the start, else after some progress; and then at any
         # moment between two checkpoints, or while one is written.
         if rng.random() < 0.2:
@@ -125,7 +122,7 @@ def kill_at_random(
         if process.wait() != -signal.SIGKILL:
             return Row(f"SIGKILL, {name}", f"it died by itself, see {log}", 0, kills)
         moments.append(_frames(killed))
-    if start(command(version, benchmark, more, killed), log, backend).wait():
+    if start(command(version, benchmark, more, killed), log).wait():
         return Row(f"SIGKILL, {name}", f"it does not go on, see {log}", 0, kills)
     other = differences(everything(whole), everything(killed))
     found = f"at {', '.join(map(str, moments))} frames saved: "
@@ -342,7 +339,6 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50, help="of real runs, in all")
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and bytes")
-    parser.add_argument("--backend", default="", help="of real runs, such as jax")
     parser.add_argument("--disk", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.disk:
@@ -354,9 +350,7 @@ def main() -> int:
     with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
         shares = [len(range(i, given.kills, len(RUNS))) for i in range(len(RUNS))]
         killed = [
-            pool.submit(
-                kill_at_random, run, share, given.seed + number, folder, given.backend
-            )
+            pool.submit(kill_at_random, run, share, given.seed + number, folder)
             for number, (run, share) in enumerate(zip(RUNS, shares))
             if share
         ]
