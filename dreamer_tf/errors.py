@@ -32,6 +32,11 @@ def system(error: OSError) -> str:
     return f"{about} cannot be used ({why(error)})." if about else f"{why(error)}."
 
 
+def sentence(error: Exception) -> str:
+    """What a command says of an expected error or one of the operating system."""
+    return system(error) if isinstance(error, OSError) else str(error)
+
+
 class Interrupted(Exception):
     """A signal asked a run to stop; everything is saved.
 

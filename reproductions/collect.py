@@ -22,7 +22,7 @@ from absl import app, flags
 
 from dreamer_tf import output
 from dreamer_tf.configs import fields
-from dreamer_tf.errors import UserError, reason
+from dreamer_tf.errors import UserError, reason, sentence
 from dreamer_tf.files import parse_json, write_atomic
 from dreamer_tf.training.logdir import LOCK
 from reproductions import protocols, scores, tasks
@@ -165,8 +165,8 @@ def main(argv: list[str]) -> None:
             collect(map(os.path.expanduser, argv[1:]), flags.FLAGS.out)
         ):
             output.say(f"Written: {file}")
-    except UserError as error:
-        output.warn(f"reproductions.collect: {error}")
+    except (UserError, OSError) as error:
+        output.warn(f"reproductions.collect: {sentence(error)}")
         sys.exit(2)
 
 

@@ -14,7 +14,7 @@ from absl import flags
 
 from dreamer_tf import output
 from dreamer_tf.configs import fields
-from dreamer_tf.errors import UserError
+from dreamer_tf.errors import UserError, sentence
 from dreamer_tf.training import signals
 from reproductions import collect, launch, plan, report, scores, tables, tasks
 from reproductions.board import Board, failures
@@ -34,8 +34,8 @@ def main(benchmark: str, doc: str, argv: Sequence[str]) -> int:
     with output.protected(), signals.raised():
         try:
             return _main(benchmark, doc, argv)
-        except (UserError, flags.Error) as error:
-            output.warn(f"{name}: {error}")
+        except (UserError, OSError, flags.Error) as error:
+            output.warn(f"{name}: {sentence(error)}")
             return launch.USER_ERROR
         except output.Closed:
             return output.CLOSED

@@ -24,7 +24,7 @@ from absl import app, flags
 
 from dreamer_tf import output
 from dreamer_tf.configs import fields
-from dreamer_tf.errors import UserError, reason
+from dreamer_tf.errors import UserError, reason, sentence
 from dreamer_tf.files import write_atomic
 from reproductions import (
     outside,
@@ -453,8 +453,8 @@ def main(argv: list[str]) -> None:
         if len(argv) > 1:
             raise UserError(f"'{argv[1]}' is not a flag: write --name=value.")
         output.say(report(flags.FLAGS))
-    except UserError as error:
-        output.warn(f"report: {error}")
+    except (UserError, OSError) as error:
+        output.warn(f"report: {sentence(error)}")
         sys.exit(2)
 
 

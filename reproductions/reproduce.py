@@ -19,7 +19,7 @@ from absl import app, flags
 
 from dreamer_tf import output
 from dreamer_tf.configs import fields
-from dreamer_tf.errors import UserError
+from dreamer_tf.errors import UserError, sentence
 from dreamer_tf.files import parse_json, write_atomic
 from dreamer_tf.training import checkpoint, logdir, signals
 from reproductions import grid, launch, report, scores, tables, tasks
@@ -150,8 +150,8 @@ def main(argv: list[str]) -> int:
         f = flags.FLAGS
         out = Path(f.out).absolute()
         return train_and_compare(f.versions, f.task, f.steps, f.seeds, f.workers, out)
-    except UserError as error:
-        output.warn(f"reproductions.reproduce: {error}")
+    except (UserError, OSError) as error:
+        output.warn(f"reproductions.reproduce: {sentence(error)}")
         return launch.USER_ERROR
     except KeyboardInterrupt as stop:
         output.warn("Interrupted; the same command goes on.")

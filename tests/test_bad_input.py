@@ -6,10 +6,12 @@ but a lock may appear. HOME stands for their directory.
 """
 
 import dataclasses
+import errno
 import functools
 import gzip
 import hashlib
 import json
+import os
 import re
 import shutil
 import types
@@ -1074,6 +1076,22 @@ def test_scripts(script, argv, pattern, capsys, monkeypatch):
     error = capsys.readouterr().err
     assert info.value.code == 2 and re.search(pattern, error)
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", [report, collect])
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EMFILE, errno.ETIMEDOUT])
+def test_errors_of_the_system_are_a_sentence(script, number, capsys, monkeypatch):
+    def fail(*_):
+        raise OSError(number, os.strerror(number), "/shared/x")
+
+    monkeypatch.setattr(script, "report" if script is report else "collect", fail)
+    names = types.SimpleNamespace(out="")
+    monkeypatch.setattr(script, "flags", types.SimpleNamespace(FLAGS=names))
+    with pytest.raises(SystemExit) as info:
+        script.main(["script", *["logs"] * (script is collect)])
+    error = capsys.readouterr().err
+    assert info.value.code == 2 and error.count("\n") == 1
+    assert f"/shared/x cannot be used ({os.strerror(number)})." in error
 
 
 def test_mistakes_in_the_flags_of_a_script(capsys, monkeypatch):
