@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dreamer_tf.errors import UserError
 from dreamer_tf.files import parse_json
-from dreamer_tf.training import checkpoint, logdir
+from dreamer_tf.training import checkpoint, logdir, score_rows
 from reproductions import scores, tasks
 
 ROOT = Path(__file__).parent.parent
@@ -179,9 +179,9 @@ def last_line(log: Path) -> str:
 def _score(version: str, file: Path) -> float | None:
     found: dict[str, list[float]] = {}
     for line in _tail(file):
-        row = dict(zip(scores.COLUMNS, scores.episode(line) or ()))
-        if row and row["mode"] in ("train", "eval"):
-            found.setdefault(row["kind"], []).append(row["score"])
+        row = score_rows.read(line)
+        if row and row.mode in ("train", "eval"):
+            found.setdefault(row.kind, []).append(row.score)
     recent = (found.get(scores.KINDS[version]) or found.get("train") or [])[-RECENT:]
     return statistics.fmean(recent) if recent else None
 

@@ -10,10 +10,8 @@ of an outside log, see `outside`):
 `budget_scores` then applies the rule by which the papers' tables were made.
 """
 
-import csv
 import gzip
 import json
-import math
 import warnings
 import zlib
 from collections.abc import Iterable, Sequence
@@ -26,10 +24,11 @@ import pandas as pd
 from dreamer_tf import output
 from dreamer_tf.errors import UserError, reason
 from dreamer_tf.files import parse_json
+from dreamer_tf.training import score_rows
 from reproductions import protocols, stats, tasks
 
 PUBLISHED = Path(__file__).parent.parent / "results" / "published"
-COLUMNS = ["frames", "score", "length", "kind", "mode", "env", "episode", "seed"]
+COLUMNS = score_rows.COLUMNS
 CELL = ["benchmark", "protocol", "version", "task"]
 POINTS = [*CELL, "seed", "frames", "score", "kind", "changed"]
 MOST = 1e15  # frames of any run, at most: beyond, floats are no whole numbers
@@ -357,7 +356,7 @@ def read_episodes(file: Path) -> pd.DataFrame:
         )
     rows, bad = [], []
     for number, line in enumerate(lines, start=2):
-        row = episode(line)
+        row = score_rows.read(line)
         if row is None:
             bad.append(str(number))
         else:
@@ -370,21 +369,6 @@ def read_episodes(file: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def episode(line: str) -> tuple | None:
-    """The values of a line of a score file; None if it is damaged."""
-    try:
-        (values,) = csv.reader([line])
-        frames, score, length, kind, mode, env, episode, seed = values
-        whole = [int(number) for number in (frames, length, env, episode, seed)]
-        found = float(score)
-    except (ValueError, csv.Error):
-        return None
-    fits = all(0 <= number < 2**53 for number in whole) and math.isfinite(found)
-    if not fits or kind not in ("train", "eval", "eval_cmd"):
-        return None
-    return whole[0], found, whole[1], kind, mode, *whole[2:]
-
-
 def read_csv(file: str | Path) -> pd.DataFrame:
     """Frames, score, seed and kind of the episodes in a result file that count.
 
@@ -393,7 +377,7 @@ def read_csv(file: str | Path) -> pd.DataFrame:
     """
     table = read_table(Path(file), COLUMNS)
     make_numbers(table, Path(file), ["frames", "score", "seed"])
-    unknown = sorted(set(table.kind) - {"train", "eval", "eval_cmd"}, key=str)
+    unknown = sorted(set(table.kind) - {*score_rows.KINDS}, key=str)
     if unknown:
         raise UserError(
             f"{file} has episodes of the unknown kind {unknown[0]!r}; valid are "

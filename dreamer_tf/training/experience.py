@@ -14,23 +14,10 @@ import numpy as np
 from dreamer_tf.envs import episode_seed
 from dreamer_tf.errors import UserError
 from dreamer_tf.training.schedules import Progress, Schedule
+from dreamer_tf.training.score_rows import Episode
 
 # Series of episodes, each with seeds of its own.
 TRAINING, EVALUATION, BY_HAND = range(3)
-
-
-@dataclasses.dataclass(frozen=True)
-class Episode:
-    """An episode has ended. Its fields are the columns of scores.csv."""
-
-    frames: int  # of training when it ended
-    score: float  # undiscounted sum of its rewards
-    length: int  # decisions
-    kind: str  # train, eval (during training) or eval_cmd (`run.py evaluate`)
-    mode: str  # of the policy: train, eval or random
-    env: int  # index of the environment
-    episode: int  # index among the episodes of that environment and kind
-    seed: int  # with which it was reset
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from dreamer_tf.configs import fields as configs
 from dreamer_tf.configs.run import CHANGEABLE, RunConfig
 from dreamer_tf.errors import UserError, reason, why
 from dreamer_tf.files import clear_temporary, is_temporary, read_json, write_atomic
+from dreamer_tf.programs import THREADS
 
 C = TypeVar("C")  # a frozen dataclass of settings
 
@@ -27,14 +28,10 @@ EVALUATIONS = "evaluations.jsonl"  # how `run.py evaluate` was called, and the s
 REPLACED = (CONFIG, "metrics.jsonl", "scores.csv", EVALUATIONS)
 # What `flock` says of a disk that has no locks, as some shared ones.
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
-# Variables of the environment that limit threads.
-THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-# What runs did from before a setting existed, where that is not its default now: of
-# RunConfig, and of the versions' settings. A new setting needs an entry unless its
-# default changes nothing.
-BEFORE: dict[str, Any] = {}
+# What runs did from before a setting existed, where that is not its default now. A new
+# setting needs an entry unless its default changes nothing.
+BEFORE: dict[str, Any] = {"include_end": False}
 ALWAYS = ("version", "benchmark", "protocol", "task", "seed")  # that every run has
-BEFORE_AGENT: dict[str, Any] = {"include_end": False}
 PACKAGES: tuple[str, ...] = (
     "tensorflow",
     "jax",
@@ -167,8 +164,8 @@ def check(
     path = Path(run.logdir)
     if (path / CONFIG).exists():
         stored = _read(path)
-        run, lacked = _as_before("run", stored, run, BEFORE, say)
-        agent, lacked_too = _as_before("agent", stored, agent, BEFORE_AGENT, say)
+        run, lacked = _as_before("run", stored, run, say)
+        agent, lacked_too = _as_before("agent", stored, agent, say)
         _compare(path, stored, _settings(run, agent), lacked | lacked_too, say)
         return run, agent
     # Temporary files are of a start that was killed, or of one elsewhere.
@@ -186,14 +183,13 @@ def _as_before(
     section: str,
     stored: Mapping[str, Any],
     config: C,
-    before: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> tuple[C, set[str]]:
     """`config` with the settings that config.json lacks as they were; their names."""
     known, defaults = dict(flat(stored[section])), type(config)()
     old, now = (dict(flat(configs.to_dict(c))) for c in (defaults, config))
     lacking = {
-        name: before.get(name, value)
+        name: BEFORE.get(name, value)
         for name, value in old.items()
         if name not in known and not (section == "run" and name in CHANGEABLE)
     }
@@ -254,7 +250,7 @@ def read(path: Path) -> RunConfig:
     Raises:
       UserError: there is no run, or its file is damaged or of another version.
     """
-    stored = {**BEFORE, **_read(path)["run"]}
+    stored = _read(path)["run"]
     try:
         return configs.from_dict(RunConfig(), stored)
     except UserError as error:

@@ -4,8 +4,6 @@ When a run continues, metrics.jsonl and scores.csv are cut back to the checkpoin
 it continues from. TensorBoard repeats metrics.jsonl. All x axes are environment frames.
 """
 
-import csv
-import dataclasses
 import functools
 import hashlib
 import io
@@ -24,13 +22,10 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from dreamer_tf.files import append_lines, parse_json, write_atomic
-from dreamer_tf.training.experience import Episode
+from dreamer_tf.training import score_rows
+from dreamer_tf.training.score_rows import HEADER, Episode
 
 METRICS, SCORES, BOARD = "metrics.jsonl", "scores.csv", "tb"
-
-
-COLUMNS = tuple(field.name for field in dataclasses.fields(Episode))
-HEADER = ",".join(COLUMNS) + "\n"
 
 
 class Logs:
@@ -84,7 +79,7 @@ class Logs:
 
     def score(self, episode: Episode) -> None:
         """Adds a row to scores.csv."""
-        self._scores.write(_csv(episode))
+        self._scores.write(score_rows.write(episode))
         self._scores.flush()
 
     def state(self) -> dict[str, dict[str, Any]]:
@@ -109,7 +104,9 @@ class Logs:
 
 def append_scores(directory: Path, episodes: Iterable[Episode]) -> None:
     """Adds rows to scores.csv from another process than the training one."""
-    append_lines(Path(directory) / SCORES, "".join(map(_csv, episodes)), HEADER)
+    append_lines(
+        Path(directory) / SCORES, "".join(map(score_rows.write, episodes)), HEADER
+    )
 
 
 def read_metrics(
@@ -135,38 +132,22 @@ def read_metrics(
         say(f"{path}: skipped {_lines(bad)}, no row of metrics.")
 
 
-def _csv(episode: Episode) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(dataclasses.astuple(episode))
-    return text.getvalue()
-
-
-def _row(line: bytes) -> dict[str, Any] | None:
-    """The columns of a line of scores.csv, or None if it is no row."""
-    cells = line.decode(errors="replace").strip().split(",")
-    if len(cells) != len(COLUMNS):
-        return None
-    row: dict[str, Any] = dict(zip(COLUMNS, cells))
-    try:
-        for name in ("frames", "length", "env", "episode", "seed"):
-            row[name] = int(row[name])
-        row["score"] = float(row["score"])
-    except ValueError:
-        return None
-    return row if math.isfinite(row["score"]) else None
-
-
 def _by_hand(line: bytes, frames: int) -> bool:
     """Whether a line of scores.csv is of `run.py evaluate` at no more than `frames`."""
-    row = _row(line)
-    return row is not None and row["kind"] == "eval_cmd" and row["frames"] <= frames
+    row = score_rows.read(line.decode(errors="replace"))
+    return row is not None and row.kind == "eval_cmd" and row.frames <= frames
 
 
 def _set_aside(path: Path, start: int, say: Callable[[str], None]) -> None:
     """Copies damaged lines behind the byte `start`, which are cut off, to a file."""
     data = path.read_bytes()[start:] if path.exists() else b""
     lines = [line for line in data.splitlines(keepends=True) if line.endswith(b"\n")]
-    bad = [line for line in lines if _row(line) is None and line != HEADER.encode()]
+    bad = [
+        line
+        for line in lines
+        if score_rows.read(line.decode(errors="replace")) is None
+        and line != HEADER.encode()
+    ]
     if bad:
         aside = path.with_name(f"{path.name}.damaged")
         with open(aside, "ab") as file:

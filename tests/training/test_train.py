@@ -418,7 +418,7 @@ def test_a_run_from_before_a_setting_existed(tmp_path):
         said = io.StringIO()
         run = settings(tmp_path, steps=steps, env_timeout=9.0)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(logdir.BEFORE_AGENT, "ratio", 0.25)
+            patch.setitem(logdir.BEFORE, "ratio", 0.25)
             train_run(run, config, [], fakes.make_components, Terminal(30, said))
         assert (
             "Continuing with --ratio=0.25: this run is from before" in said.getvalue()
