@@ -8,7 +8,6 @@ in the column `seed`, and a manifest.json that says how each run was made. A run
 replaces the rows of its own task and seed; other rows stay.
 """
 
-import contextlib
 import fcntl
 import json
 import os
@@ -23,7 +22,8 @@ from absl import app, flags
 from dreamer_tf import output
 from dreamer_tf.configs import fields
 from dreamer_tf.errors import UserError, reason, sentence
-from dreamer_tf.files import parse_json, write_atomic
+from dreamer_tf.files import write_atomic
+from dreamer_tf.training import logs
 from dreamer_tf.training.logdir import LOCK
 from reproductions import protocols, scores, tasks
 
@@ -141,20 +141,15 @@ def last_row(metrics: Path) -> dict:
 
 
 def rows_of(metrics: Path) -> Iterator[dict]:
-    """The rows of metrics.jsonl; lines that are damaged are none.
+    """The rows of metrics.jsonl; a warning names lines that are damaged.
 
     Raises:
       UserError: it cannot be read.
     """
     try:
-        lines = metrics.read_bytes().splitlines()
+        yield from logs.read_metrics(metrics.parent, output.warn)
     except OSError as error:
         raise UserError(f"{metrics} cannot be read ({reason(error)}).") from error
-    for line in lines:
-        with contextlib.suppress(ValueError):
-            row = parse_json(line)
-            if isinstance(row, dict) and isinstance(row.get("frames"), int):
-                yield row
 
 
 def main(argv: list[str]) -> None:
