@@ -5,6 +5,7 @@ in the user's own file, which is neither in this package nor in installed librar
 """
 
 import contextlib
+import inspect
 import os
 import sys
 import sysconfig
@@ -16,6 +17,7 @@ from typing import Any
 from dreamer_tf.errors import UserError, reason
 
 _OURS = str(Path(__file__).parents[1]) + os.sep
+_BASE = os.path.join("gymnasium", "core.py")
 _STANDARD = sysconfig.get_path("stdlib") + os.sep
 
 
@@ -150,12 +152,20 @@ def _raised(error: BaseException, owner: Any) -> str:
 
 
 def defined(owner: Any, method: str) -> str:
-    """Where a method of an environment begins, as "file:line", or ""."""
-    function = getattr(type(_unwrapped(owner)), method, None)
-    code = getattr(function, "__code__", None)
+    """Where a method of an environment begins, as "file:line", or "".
+
+    Of a method that it only inherits from gymnasium.Env: where its class begins.
+    """
+    kind = type(_unwrapped(owner))
+    code = getattr(getattr(kind, method, None), "__code__", None)
     if code is None or code.co_filename.startswith(_OURS):
         return ""
-    return f"{code.co_filename}:{code.co_firstlineno}"
+    if not code.co_filename.endswith(_BASE):
+        return f"{code.co_filename}:{code.co_firstlineno}"
+    try:
+        return f"{inspect.getsourcefile(kind)}:{inspect.getsourcelines(kind)[1]}"
+    except (OSError, TypeError):  # its source is not at hand
+        return ""
 
 
 def _is_own(file: str) -> bool:

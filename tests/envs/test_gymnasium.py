@@ -565,6 +565,12 @@ class NoSpace(gymnasium.Env):
         pass
 
 
+class Bare(gymnasium.Env):
+    """All of its methods are inherited."""
+
+    action_space = spaces.Discrete(2)
+
+
 class BrokenSpace(NoSpace):
     @property
     def observation_space(self):
@@ -575,6 +581,7 @@ class BrokenSpace(NoSpace):
     ("env", "message"),
     [
         (NoSpace(), r"NoSpace at .*test_gymnasium.py:\d+ has no observation_space"),
+        (Bare(), r"Bare at .*test_gymnasium.py:\d+ has no observation_space"),
         (BrokenSpace(), r"in observation_space\(\) with KeyError .*gymnasium.py:\d+"),
         (Fixed({"a": SMALL}), "as observation_space: set it to a space"),
         (object(), "must be a gymnasium.Env"),
