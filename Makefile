@@ -1,6 +1,24 @@
-PYTHON ?= python3.11
+# The first of these that fits and can make environments; `make PYTHON=...` names another.
+FITS = import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+  $$p -c "$(FITS)" 2> /dev/null && echo $$p && break; done)
+
 # Software rendering and TensorFlow both start many threads; tests share few cores.
 JOBS ?= 2
+
+# $(call environment,DIRECTORY,PYTHON,REQUIREMENTS): of all that these files list.
+define environment
+	@$(or $(2),false) -c "$(FITS)" 2> /dev/null || { echo "make needs Python 3.11," \
+	  "3.12 or 3.13 with its modules venv and ensurepip (on Debian: python3-venv)" \
+	  "$(if $(2),and $(2) is not one,and finds none): give PYTHON=/path/to/python." >&2; exit 1; }
+	$(2) -m venv $(1)
+	$(call add,$(1),$(3))
+endef
+define add
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  $(patsubst %,-r %,$(2))
+	@touch $@
+endef
 
 .PHONY: env env-jax env-cluster env-gpu env-gpu-jax reproduce bench lint
 .PHONY: test test-all test-jax test-jax-next test-all-jax test-cluster test-faults
@@ -13,42 +31,26 @@ env-gpu: .venv/.complete-gpu
 env-gpu-jax: .venv-jax/.complete-gpu
 
 .venv/.complete: requirements.txt requirements-dev.txt
-	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
-	  -r requirements.txt -r requirements-dev.txt
-	touch $@
+	$(call environment,.venv,$(PYTHON),$^)
 
 .venv/.complete-cluster: .venv/.complete requirements-cluster.txt
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
-	  -r requirements.txt -r requirements-cluster.txt
-	touch $@
+	$(call add,.venv,requirements-cluster.txt)
 
 .venv/.complete-gpu: .venv/.complete requirements-gpu.txt
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
-	  -r requirements.txt -r requirements-gpu.txt
-	touch $@
-
-.venv-jax/.complete-gpu: .venv-jax/.complete requirements-gpu-jax.txt
-	.venv-jax/bin/python -m pip install --quiet --disable-pip-version-check \
-	  -r requirements-jax.txt -r requirements-gpu-jax.txt
-	touch $@
+	$(call add,.venv,requirements-gpu.txt)
 
 .venv-jax/.complete: requirements-jax.txt requirements-dev.txt
-	$(PYTHON) -m venv .venv-jax
-	.venv-jax/bin/python -m pip install --quiet --disable-pip-version-check \
-	  -r requirements-jax.txt -r requirements-dev.txt
-	touch $@
+	$(call environment,.venv-jax,$(PYTHON),$^)
 
-# The next JAX, on a newer Python.
-NEXT_PYTHON ?= $(shell python3.12 -c "" 2> /dev/null && echo python3.12)
+.venv-jax/.complete-gpu: .venv-jax/.complete requirements-gpu-jax.txt
+	$(call add,.venv-jax,requirements-gpu-jax.txt)
+
+# The next JAX, if possible on a newer Python.
+NEXT_PYTHON ?= $(shell for p in python3.12 python3.13 $(PYTHON); do \
+  $$p -c "$(FITS)" 2> /dev/null && echo $$p && break; done)
 
 .venv-jax-next/.complete: requirements-jax-next.txt requirements-dev.txt
-	@test -n "$(NEXT_PYTHON)" || { echo "test-jax-next needs python3.12 on" \
-	  "PATH, or NEXT_PYTHON=/path/to/it." >&2; exit 1; }
-	$(NEXT_PYTHON) -m venv .venv-jax-next
-	.venv-jax-next/bin/python -m pip install --quiet --disable-pip-version-check \
-	  -r requirements-jax-next.txt -r requirements-dev.txt
-	touch $@
+	$(call environment,.venv-jax-next,$(NEXT_PYTHON),$^)
 
 # Trains all versions for a few minutes and compares with the published scores.
 reproduce: env

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 # A module may import those of lower floors, and those of its own package.
 FLOORS = (
     ("run",),
+    ("dreamer_tf.command",),
     ("reproductions", "dreamer_tf.tools"),
     ("dreamer_tf.training",),
     ("dreamer_tf.pictures",),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import run
+from dreamer_tf import command as commands
 from dreamer_tf import output
 from dreamer_tf.configs import config_class, fields
 from dreamer_tf.configs.run import RunConfig
@@ -176,7 +177,7 @@ def test_a_tilde_in_the_flags_of_scripts(tmp_path, monkeypatch):
     values = grid.define_flags("dmc_proprio")
     values(["script", "--out=~/grid"])
     assert values.out == f"{tmp_path}/grid"
-    for command in (run.Video, run.Export):
+    for command in (commands.Video, commands.Export):
         values = fields.flags.FlagValues()
         fields.define_flags(command(), values, "run")
         values(["script", "--out=~", "--logdir=~/a~b"])
@@ -198,13 +199,16 @@ def flags_of(*configs):
 
 # What can print the messages of a file, if it is not `train` alone.
 PRINTED_BY = {
-    "training/evaluate.py": (flags_of(run.Evaluate()), flags_of(RunConfig())),
-    "training/load.py": (flags_of(run.Evaluate()),),
-    "training/checkpoint.py": (flags_of(run.Evaluate()),),
-    "tools/video.py": (flags_of(run.Video()),),
-    "tools/export.py": (flags_of(run.Export()),),
+    "training/evaluate.py": (flags_of(commands.Evaluate()), flags_of(RunConfig())),
+    "training/load.py": (flags_of(commands.Evaluate()),),
+    "training/checkpoint.py": (flags_of(commands.Evaluate()),),
+    "tools/video.py": (flags_of(commands.Video()),),
+    "tools/export.py": (flags_of(commands.Export()),),
 }
 TRAIN = flags_of(RunConfig(), *(config_class(v)() for v in ("v1", "v2", "v3")))
+PRINTED_BY["command.py"] = (
+    TRAIN | flags_of(commands.Evaluate()) | {"helpfull", "name"},
+)
 FOREIGN = {
     *("always", "dirty", "abbrev", "query-gpu", "format", "force-reinstall"),
     *("no-deps", "gpus", "no-cache-dir", "tf_xla_persistent_cache_directory", "help"),

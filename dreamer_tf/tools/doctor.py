@@ -16,7 +16,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dreamer_tf import output
@@ -214,8 +214,14 @@ def report(logdir: str) -> int:
     return 1 if counts[PROBLEM] else 0
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser("python -m dreamer_tf.tools.doctor")
-    parser.add_argument("--logdir", default="logs", type=os.path.expanduser)
+def main(argv: Sequence[str]) -> int:
+    """The command where `run.py` has no flags, because absl is not installed."""
+    parser = argparse.ArgumentParser("doctor", allow_abbrev=False)
+    about = "directory of the runs, whose disk is checked"
+    parser.add_argument("--logdir", default="logs", type=os.path.expanduser, help=about)
     with output.protected():
-        sys.exit(report(parser.parse_args().logdir))
+        return report(parser.parse_args(argv).logdir)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -70,15 +70,15 @@ def check_python(
 ) -> Finding:
     """Python itself; `bare` means that this project was never installed in it."""
     name, found = "Python", f"{'.'.join(map(str, version[:3]))}, {executable}"
-    upgrade = f"install Python 3.11 or 3.12, then: {MAKE[kind]}"
+    upgrade = f"install Python 3.11, 3.12 or 3.13, then: {MAKE[kind]}"
     if tuple(version[:2]) < (3, 11):
-        return Finding(PROBLEM, name, f"{found}; 3.11 or 3.12 is needed", upgrade)
+        return Finding(PROBLEM, name, f"{found}; it must be 3.11 to 3.13", upgrade)
     if bare:
         found += "; what this project needs is not installed here"
         advice = f"{MAKE[kind]}   (or, in an environment of your own: {install})"
         return Finding(PROBLEM, name, found, advice)
-    if tuple(version[:2]) > (3, 12):
-        return Finding(WARNING, name, f"{found}; 3.11 and 3.12 are tested", upgrade)
+    if tuple(version[:2]) > (3, 13):
+        return Finding(WARNING, name, f"{found}; 3.11 to 3.13 are tested", upgrade)
     return Finding(OK, name, found)
 
 
@@ -136,7 +136,8 @@ def check_simulator(versions: Mapping[str, str], pins: Pins) -> list[Finding]:
     # mujoco 4 is several packages, which write into one directory: a mere downgrade
     # leaves their files between those of mujoco 3, and removing them later breaks it.
     parts = [name for name in MUJOCO_4 if name in versions]
-    clean = f"{pip('uninstall', '-y', 'mujoco', *parts)} && {simulator('install')}"
+    install = simulator("install", "--no-deps")
+    clean = f"{pip('uninstall', '-y', 'mujoco', *parts)} && {install}"
     if dm_control and mujoco and _numbers(mujoco) >= (4,):
         found = f"{dm_control} cannot load any task with mujoco {mujoco}"
         return [Finding(PROBLEM, "dm_control", found, clean)]

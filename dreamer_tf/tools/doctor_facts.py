@@ -58,12 +58,16 @@ class Pins:
         """The command that installs these; the whole file where they are many."""
         if self.path and len(names) > 4:
             return self.install_all()
-        return pip("install", *map(self.requirement, names))
+        return pip("install", *self._options(), *map(self.requirement, names))
 
     def install_all(self, *options: str) -> str:
         """The command that installs everything."""
         what = ["-r", short(self.path)] if self.path else self.spelled.values()
-        return pip("install", *options, *what)
+        return pip("install", *options, *self._options(), *what)
+
+    def _options(self) -> list[str]:
+        # A file lists all that is needed; its head says what this avoids.
+        return ["--no-deps"] if self.path else []
 
 
 # --- Packages and backends ---------------------------------------------------------
@@ -98,12 +102,22 @@ def read_pins(path: Path, kind: str) -> Pins:
     spelled, versions, direct = {}, {}, set()
     for number, paragraph in enumerate(path.read_text().split("\n\n")):
         for line in paragraph.splitlines():
-            if match := re.match(r"([\w.-]+)\s*==\s*([^\s;#]+)", line):
+            match = re.match(r"([\w.-]+)\s*==\s*([^\s;#]+)", line)
+            if match and _for_this_python(line):
                 name = canonical(match[1])
                 spelled[name], versions[name] = match[1], match[2]
                 if number == 0:
                     direct.add(name)
     return Pins(path, spelled, versions, frozenset(direct))
+
+
+def _for_this_python(line: str) -> bool:
+    """Whether a line's marker, such as `; python_version < "3.13"`, holds here."""
+    match = re.search(r"python_version\s*(<|>=)\s*[\"'](\d+)\.(\d+)", line)
+    if not match:
+        return True
+    below = sys.version_info[:2] < (int(match[2]), int(match[3]))
+    return below == (match[1] == "<")
 
 
 def keras_settings(environ: Mapping[str, str]) -> dict[str, Any]:
