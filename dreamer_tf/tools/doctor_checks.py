@@ -106,7 +106,7 @@ def check_package(name: str, versions: Mapping[str, str], pins: Pins) -> Finding
 
 def check_probability(versions: Mapping[str, str], pins: Pins, kind: str) -> Finding:
     """TensorFlow Probability: two builds of the same files, one for each backend."""
-    wanted = TFP[kind]
+    wanted = next((name for name in TFP.values() if name in pins.versions), TFP[kind])
     other = next(name for name in TFP.values() if name != wanted)
     install = pins.install([wanted])
     if wanted in versions and other in versions:

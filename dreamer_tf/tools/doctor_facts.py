@@ -20,24 +20,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = {"tensorflow": "requirements.txt", "jax": "requirements-jax.txt"}
 
-# What is needed, where no requirements file is there to say it.
-NEEDED = (
-    *("absl-py", "cloudpickle", "dm_control", "gymnasium", "imageio-ffmpeg"),
-    *("ImageIO", "Jinja2", "keras", "matplotlib", "mujoco", "numpy", "packaging"),
-    *("pandas", "pillow", "psutil", "rich", "scipy", "tabulate", "tensorboard"),
-)
-NEEDED_BY = {
-    "tensorflow": ("tensorflow", "tensorflow-probability", "tf_keras"),
-    "jax": ("jax", "jaxlib", "tfp-nightly"),
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Pins:
-    """A requirements file. Names are canonical.
+    """What is to be installed: a requirements file's lines. Names are canonical.
 
     Attributes:
-      path: of the file, None if there is none.
+      path: of the file; None if this is what the installed package asks for.
       spelled: each name as people write it.
       versions: the one version of each, "" if any will do.
       direct: what this project itself imports; the others are what these need.
@@ -94,10 +83,11 @@ def read_pins(path: Path, kind: str) -> Pins:
     """Reads `name==version` lines; what is imported directly is the first paragraph.
 
     Returns:
-        Without that file: all that this kind of backend needs, in any version.
+        Where there is no such file, since this was installed by pip: what the package
+        asks for, in any version.
     """
     if not path.is_file():
-        names = {canonical(name): name for name in (*NEEDED, *NEEDED_BY[kind])}
+        names = {canonical(name): name for name in _asked_for(kind)}
         return Pins(None, names, dict.fromkeys(names, ""), frozenset(names))
     spelled, versions, direct = {}, {}, set()
     for number, paragraph in enumerate(path.read_text().split("\n\n")):
@@ -109,6 +99,20 @@ def read_pins(path: Path, kind: str) -> Pins:
                 if number == 0:
                     direct.add(name)
     return Pins(path, spelled, versions, frozenset(direct))
+
+
+def _asked_for(kind: str) -> list[str]:
+    """Names of the requirements in this package's metadata, with those of a backend."""
+    try:
+        lines = importlib.metadata.requires("dreamer_tf") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    extras = (re.search(r"extra == [\"'](\w+)[\"']", line) for line in lines)
+    return [
+        re.match(r"[\w.-]+", line)[0]  # type: ignore[index]
+        for line, extra in zip(lines, extras)
+        if (extra is None or extra[1] == kind) and _for_this_python(line)
+    ]
 
 
 def _for_this_python(line: str) -> bool:
