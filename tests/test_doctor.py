@@ -39,23 +39,20 @@ def test_pins():
 
 @pytest.mark.parametrize(
     ("version", "names"),
-    [
-        ((3, 11), {"labmaze"}),
-        ((3, 12), {"labmaze", "setuptools"}),
-        ((3, 13), {"setuptools"}),
-    ],
+    [((3, 11), {"old"}), ((3, 12), {"old", "new"}), ((3, 13), {"new"})],
 )
-def test_pins_of_other_pythons(version, names, monkeypatch):
+def test_pins_of_other_pythons(version, names, monkeypatch, tmp_path):
     monkeypatch.setattr(facts.sys, "version_info", (*version, 0))
-    pins = facts.read_pins(facts.ROOT / "requirements.txt", "tensorflow")
-    assert names == set(pins.versions) & {"labmaze", "setuptools"}
+    file = tmp_path / "requirements.txt"
+    file.write_text(
+        "old==1; python_version < \"3.13\"\nnew==1 ; python_version>='3.12'\n"
+    )
+    assert set(facts.read_pins(file, "tensorflow").versions) == names
 
 
 @pytest.mark.parametrize(("kind", "pins"), [("tensorflow", PINS), ("jax", JAX)])
-def test_its_own_tables_agree_with_the_pins(kind, pins, tmp_path):
-    unpinned = facts.read_pins(tmp_path / "requirements.txt", kind)
-    assert unpinned.direct == pins.direct
-    assert unpinned.requirement("tf-keras") in ("tf_keras", "tf-keras")
+def test_its_own_tables_agree_with_the_pins(kind, pins):
+    assert set(checks.STACK[kind]) | {checks.TFP[kind]} <= pins.direct
     for name, version in checks.SIMULATOR.items():
         assert pins.versions[name] == version
         assert f"{name.replace('-', '_')}=={version}" in dmc._VERSIONS
@@ -129,13 +126,35 @@ def test_many_packages_are_installed_from_the_file():
     assert "rich" in missing.found
 
 
-def test_packages_without_pins(tmp_path):
-    pins = facts.read_pins(tmp_path / "requirements.txt", "tensorflow")
-    versions = GOOD | {"keras": "3.99"}
-    findings = checks.check_packages(versions, pins, "tensorflow")
+def requires(_):
+    """As the metadata of an installed package has them."""
+    extras = 'jax<0.12; extra == "jax"', 'nvidia; extra == "gpu-jax"'
+    old = 'dm_control<1.1; python_version < "3.13"'
+    return ["keras<3.16,>=3.15", "mujoco<4", "tfp-nightly>=0.26.0.dev1", old, *extras]
+
+
+@pytest.mark.parametrize(("kind", "more"), [("tensorflow", set()), ("jax", {"jax"})])
+def test_packages_of_an_installation_by_pip(kind, more, tmp_path, monkeypatch):
+    monkeypatch.setattr(facts.importlib.metadata, "requires", requires)
+    monkeypatch.setattr(facts.sys, "version_info", (3, 12, 1))
+    pins = facts.read_pins(tmp_path / "requirements.txt", kind)
+    needed = {"keras", "mujoco", "tfp-nightly", "dm-control", *more}
+    assert pins.path is None and pins.direct == needed == set(pins.versions)
+    versions = without(GOOD | GOOD_JAX, "tensorflow-probability") | {"keras": "3.99"}
+    findings = checks.check_packages(versions, pins, kind)
     assert {finding.mark for finding in findings} == {OK}
-    findings = checks.check_packages(without(versions, "rich"), pins, "tensorflow")
-    assert only(findings, PROBLEM)[0].advice.endswith("-m pip install rich")
+    findings = checks.check_packages(without(versions, "mujoco"), pins, kind)
+    assert only(findings, PROBLEM)[0].advice.endswith("-m pip install mujoco")
+
+
+def test_packages_where_nothing_says_what_is_needed(tmp_path, monkeypatch):
+    def none(name):
+        raise facts.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(facts.importlib.metadata, "requires", none)
+    pins = facts.read_pins(tmp_path / "requirements.txt", "tensorflow")
+    findings = checks.check_packages({}, pins, "tensorflow")
+    assert len(only(findings, PROBLEM)) == len(findings) == 7
 
 
 @pytest.mark.parametrize("mujoco", ["4.0.0", "5.1", "10.0.0.dev3"])

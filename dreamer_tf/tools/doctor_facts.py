@@ -107,7 +107,7 @@ def _asked_for(kind: str) -> list[str]:
         lines = importlib.metadata.requires("dreamer_tf") or []
     except importlib.metadata.PackageNotFoundError:
         return []
-    extras = (re.search(r"extra == [\"'](\w+)[\"']", line) for line in lines)
+    extras = (re.search(r"extra == [\"']([\w-]+)[\"']", line) for line in lines)
     return [
         re.match(r"[\w.-]+", line)[0]  # type: ignore[index]
         for line, extra in zip(lines, extras)
