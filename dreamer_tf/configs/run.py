@@ -52,6 +52,9 @@ class RunConfig:
     # JSON such as {"NAME": [1, 2]}
     env_args: str = ""
     length: CountOrZero = 0  # longest episode in frames; 0: as the environment says
+    # act with parameters two decisions old, as the official DreamerV3 does; otherwise
+    # with the newest, as the official V1 and V2 do
+    delayed_acting: bool = False
     eval_every: CountOrZero = 0  # frames between evaluations; 0: never evaluate
     eval_episodes: Count = 10  # episodes of one evaluation
     log_every: Count = 1000  # frames between rows of metrics.jsonl

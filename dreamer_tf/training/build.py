@@ -11,6 +11,7 @@ from dreamer_tf.engine import devices
 from dreamer_tf.envs import Remote, make_env, make_envs
 from dreamer_tf.replay import make_replay
 from dreamer_tf.training.budget import replay_bytes
+from dreamer_tf.training.delayed import Delayed
 from dreamer_tf.training.experience import Components
 from dreamer_tf.training.schedules import make_schedule
 
@@ -38,6 +39,7 @@ def build(run: RunConfig, config: Any) -> Components:
         make_schedule(run.version, config),
         functools.partial(one_env, run),
         observed(agent, envs.ignored),
+        Delayed(agent) if run.delayed_acting else None,
     )
 
 

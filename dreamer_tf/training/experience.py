@@ -13,6 +13,7 @@ import numpy as np
 
 from dreamer_tf.envs import episode_seed
 from dreamer_tf.errors import UserError
+from dreamer_tf.training.delayed import Delayed
 from dreamer_tf.training.schedules import Progress, Schedule
 from dreamer_tf.training.score_rows import Episode
 
@@ -51,6 +52,7 @@ class Components:
     schedule: Schedule
     make_env: Callable[[], Any]  # makes one more environment, for evaluation
     observed: str = ""  # a sentence about the observation entries
+    delayed: Delayed | None = None  # acts instead of the agent
 
 
 def experience(
@@ -79,7 +81,7 @@ def experience(
     Raises:
       UserError: an update returned a number that is not finite.
     """
-    agent, envs = components.agent, components.envs
+    agent, envs, delayed = components.agent, components.envs, components.delayed
     replay, schedule = components.replay, components.schedule
     if since is None:
         state = agent.initial_state(len(envs))
@@ -92,7 +94,8 @@ def experience(
     while True:
         mode = "random" if schedule.random(progress) else "train"
         agent.frames = progress.frames
-        action, state = agent.policy(policy_inputs(records, envs), state, mode)
+        actor = delayed or agent
+        action, state = actor.policy(policy_inputs(records, envs), state, mode)
         rows = records | {name: np.asarray(state[name]) for name in agent.latents}
         for index in range(len(envs)):
             row = {name: values[index] for name, values in rows.items()}
@@ -125,6 +128,8 @@ def experience(
                 )
             for _ in range(schedule.updates(progress)):
                 batch = replay.sample()
+                if delayed:
+                    delayed.before_update()
                 following = batch["id"], agent.begin(batch)
                 if begun:
                     yield _finish(begun, replay, progress)

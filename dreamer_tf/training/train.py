@@ -387,6 +387,8 @@ class Trainer:
                 "logs": self.logs.state(),
             },
         }
+        if components.delayed:
+            state["delayed"] = components.delayed.state_dict()
         agent, replay = components.agent, components.replay
         self.checkpoints.save(self.progress.frames, state, agent.save, replay.pieces())
         replay.mark_saved()
@@ -430,6 +432,8 @@ class Trainer:
         components, loop = self.components, checkpoint.read(path, "loop")
         _check_counts(loop)
         components.agent.load_state_dict(checkpoint.read_arrays(path / "agent.npz"))
+        if components.delayed:
+            components.delayed.load_state_dict(checkpoint.read(path, "delayed"))
         schedule = checkpoint.read(path, "schedule")
         for name, value in schedule.items():
             if not isinstance(value, int | float | None):
