@@ -10,6 +10,10 @@ from reproductions import scores, tasks
 from reproductions.tasks import name_of
 
 MIN_SEEDS = 3  # with fewer, intervals are too wide to decide anything
+NOT_RUN = "not run"
+# The verdicts that compare ours with published scores: beside them, and only beside
+# them, a difference is shown.
+COMPARED = ("reproduced", "above", "below", "too few seeds")
 TOUCH = 1.0  # gap between intervals that still counts as overlap: tables are rounded
 
 SCORING = (
@@ -44,7 +48,7 @@ def verdict(
       changed: whether a run was made with other settings than the protocol's.
     """
     if row["n"] == 0:
-        return "not finished" if started else "not run"
+        return "not finished" if started else NOT_RUN
     if changed:
         return "other settings"
     if not comparable(protocol, row["version"]):
@@ -86,7 +90,8 @@ def rules(
             home = " or ".join(tasks.PUBLISHED_UNDER[version])
             notes.append(
                 f"The published {name_of(version)} scores were made under {home}, not "
-                f"under {protocol}: the difference is shown, no verdict is given."
+                f"under {protocol}: they stand beside ours for orientation only, "
+                "without a difference."
             )
     return tuple(notes)
 
@@ -105,23 +110,22 @@ def departures(points: pd.DataFrame) -> list[str]:
 
 
 def protocol_note(
-    protocol: str, version: str, benchmark: str, protocols: Mapping[str, Any]
+    protocol: str, versions: Sequence[str], benchmark: str, protocols: Mapping[str, Any]
 ) -> str:
-    """The version's name and the protocol's footnote for it on a benchmark.
+    """The protocol's footnote for these versions on a benchmark.
 
     Raises:
       UserError: the protocol is unknown.
     """
     if protocol == scores.OUTSIDE:
-        return (
-            f"{name_of(version)}: outside logs; their protocol is whatever made them."
-        )
+        names = ", ".join(map(name_of, versions))
+        return f"{names}: outside logs; their protocol is whatever made them."
     if protocol not in protocols:
         raise UserError(
             f"The results name the unknown protocol {protocol!r}; valid are "
             f"{', '.join(protocols)}."
         )
-    return f"{name_of(version)}: {protocols[protocol].footnote(version, benchmark)}"
+    return protocols[protocol].footnote(versions, benchmark)
 
 
 def comparable(protocol: str, version: str) -> bool:
