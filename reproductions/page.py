@@ -49,6 +49,7 @@ class Section:
     runs: Mapping[str, int]  # version -> how many
     profile: str  # SVG; "" for a single task
     notes: Sequence[str]  # the protocol, and how scores and verdicts came about
+    sources: Mapping[str, str]  # a language -> the tables in it, to be copied
     manifests: Mapping[str, Mapping[str, Any]]  # version's name -> how it was made
 
 
@@ -97,6 +98,8 @@ def _section(section: Section) -> dict[str, Any]:
         "cells": cells,
         # Whether any row is compared with a published score.
         "compared": any(row["difference"] is not None for row in cells),
+        # Whether their verdicts say more than that they cannot be compared.
+        "judged": any(not row["verdict"].endswith("not comparable") for row in cells),
         "absent": _absent(section),
         "agreement": [
             row
@@ -114,6 +117,7 @@ def _section(section: Section) -> dict[str, Any]:
         "dashed": section.dashed,
         "profile": Markup(section.profile),
         "notes": [*section.notes],
+        "sources": section.sources,
         "manifests": {n: _manifest(m) for n, m in section.manifests.items()},
     }
 

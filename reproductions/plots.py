@@ -31,7 +31,7 @@ OTHERS = ("#cc79a7", "#7f6b00", "#56b4e9", "#444444")
 # Styles of lines that are not ours.
 LINES: dict[str, Any] = {
     "published": {"lw": 1, "ls": (0, (4, 2))},
-    "reference": {"lw": 1.3, "ls": (0, (1, 1.2))},
+    "reference": {"lw": 1.7, "ls": (0, (1, 1))},
 }
 STYLE: Any = {  # Any: matplotlib has a type for every key
     "font.family": "sans-serif",
@@ -165,7 +165,7 @@ def _draw_task(axis: Axes, task: str, curves: Curves, versions: Sequence[str]) -
     axis.set_xlim(0, end)
     axis.set_ylim(0, curves.top)
     axis.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: frames_label(x)))
 
 

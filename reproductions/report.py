@@ -12,6 +12,7 @@ other file. Protocols never share a table. No deep-learning framework is loaded.
 less than a minute for a few hundred runs.
 """
 
+import dataclasses
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,9 @@ from reproductions import (
     verdicts,
 )
 from reproductions.protocols import PROTOCOLS
+
+# Languages of written tables -> ends of files' names, and who writes them.
+LANGUAGES = {"Markdown": ("md", texts.markdown), "LaTeX": ("tex", texts.latex)}
 
 # --- Output -----------------------------------------------------------------
 
@@ -72,23 +76,27 @@ def _write(
     for group in groups:
         name = group.key
         cells, totals, pairs = [], [], []
+        agreement = tables.agreement_table(group)
         shown: list[tuple[str, pd.DataFrame]] = []
         for budget in group.budgets:
             cells.append(tables.cell_table(group, budget))
             totals.append(tables.aggregate_table(group, budget, resamples, seed))
             pairs.append(tables.improvement_table(group, budget, resamples, seed))
             text = f"{group.title}, {plots.frames_label(budget)} frames"
-            longer = [(f"{text}: tasks", texts.readable(cells[-1]))]
+            plain = texts.readable(cells[-1])
+            if set(agreement.budget) == {budget}:  # its own table says the same
+                plain = plain.drop(columns=texts.BESIDE)
+            longer = [(f"{text}: tasks", plain)]
             if len(totals[-1]):
                 longer.append((f"{text}: aggregates", texts.readable(totals[-1])))
             shown = [*longer, *shown]  # the longest budget comes first
             for table in (cells[-1], totals[-1], pairs[-1]):
                 table.insert(0, "budget", budget)
-        agreement = tables.agreement_table(group)
         file = out / "tables" / f"{name}_agreement.csv"
         if len(agreement):
             title = f"{group.title}: ours beside {group.reference.name}"
-            shown = [(title, texts.readable_agreement(agreement)), *shown]
+            longer.insert(0, (title, texts.readable_agreement(agreement)))
+            shown.insert(0, longer[0])
             _save_csv(agreement, file)
         else:
             file.unlink(missing_ok=True)  # of an earlier report
@@ -98,7 +106,8 @@ def _write(
         every = pd.concat(cells), pd.concat(totals), pd.concat(pairs)
         for kind, table in zip(("tasks", "aggregates", "improvement"), every):
             _save_csv(table, out / "tables" / f"{name}_{kind}.csv")
-        sections.append(_section(group, *every, agreement, out, resamples, seed))
+        section = _section(group, *every, agreement, out, resamples, seed)
+        sections.append(dataclasses.replace(section, sources=_sources(longer)))
     references = [_reference(b, out) for b in tasks.BENCHMARKS]
     path = out / "report.html"
     write_atomic(path, page.render(sections, references).encode())
@@ -112,13 +121,23 @@ def _save(
 
     The footnotes come once, at the end.
     """
+    for language, text in _sources(titled, notes).items():
+        file = out / "tables" / f"{stem}.{LANGUAGES[language][0]}"
+        write_atomic(file, text.encode())
+
+
+def _sources(
+    titled: Sequence[tuple[str, pd.DataFrame]], notes: Sequence[str] = ()
+) -> dict[str, str]:
+    """Titled tables in each language, with the footnotes after the last one."""
     last = len(titled) - 1
-    for suffix, text in (("md", texts.markdown), ("tex", texts.latex)):
-        written = [
-            text(table, title, notes if place == last else ())
+    return {
+        language: "\n".join(
+            write(table, title, notes if place == last else ())
             for place, (title, table) in enumerate(titled)
-        ]
-        write_atomic(out / "tables" / f"{stem}.{suffix}", "\n".join(written).encode())
+        )
+        for language, (_, write) in LANGUAGES.items()
+    }
 
 
 def _save_csv(table: pd.DataFrame, file: Path, index: bool = False) -> None:
@@ -182,6 +201,7 @@ def _section(
         runs=runs.version.value_counts().to_dict(),
         profile=profile,
         notes=group.notes,
+        sources={},
         manifests={tasks.name_of(v): m for v, m in group.manifests.items()},
     )
 

@@ -1,5 +1,6 @@
 """Tables as text: what is printed, and what stands in Markdown and LaTeX files."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -8,6 +9,8 @@ import pandas as pd
 from reproductions import plots, tasks, verdicts
 
 MISSING = "–"  # noqa: RUF001 (an en dash, as in printed tables)
+# Columns about the reference in a table of tasks.
+BESIDE = ["Reference", "Its seeds", "Difference from it", "Agreement"]
 # Columns of numbers.
 RIGHT = {"Score", "Seeds", "Difference", "Tasks", "Printed", "P(x > y)"}
 RIGHT |= {"Frames", "Reference", "Its seeds", "Difference from it", "Detects"}
@@ -140,6 +143,7 @@ def latex(table: pd.DataFrame, title: str, notes: Sequence[str] = ()) -> str:
     )
     if notes:
         text += "{\\footnotesize " + " ".join(map(tex, notes)) + "\\par}\n"
+    text = re.sub(r"(?<=[ \[])-(?=\d)", "$-$", text)
     for sign, command in {"±": r"$\pm$", MISSING: "--"}.items():
         text = text.replace(sign, command)
     return "% needs \\usepackage{booktabs}\n" + text

@@ -21,9 +21,13 @@ SCORING = (
     "over the last 4% of the budget, then the mean over seeds; ± is the standard "
     "deviation over seeds (n - 1)."
 )
+INTERVALS = (
+    "Intervals are 95%: Student's t over the seeds of one task; for aggregates a "
+    "bootstrap that draws seeds within each task. Tasks weigh the same, whatever their "
+    "number of seeds."
+)
 VERDICTS = (
-    "Intervals are 95%: Student's t over the seeds of one task, stratified bootstrap "
-    "over seeds for aggregates. Verdict: reproduced if our interval overlaps the "
+    "Verdict: reproduced if our interval overlaps the "
     "published one (gaps up to 1 point count as overlap), above or below if not, too "
     f"few seeds below {MIN_SEEDS} on either side. Two published runs of one method "
     "differ by up to 280 points on single tasks, so the aggregates decide."
@@ -72,8 +76,13 @@ def rules(
     words = {"train": "training", "eval": "evaluation"}
     if protocol != scores.OUTSIDE:
         kinds = scores.reported_kinds(points)
-        used = [f"{name_of(v)} {words[kind]}" for (*_, v), kind in kinds.items()]
-        notes.append(f"Episodes scored: {', '.join(used)}.")
+        other = [
+            f"{name_of(version)} {words[kind]}"
+            for (*_, version), kind in kinds.items()
+            if kind != scores.KINDS[version]  # else the protocol's sentence says so
+        ]
+        if other:
+            notes.append(f"These runs have only other episodes: {', '.join(other)}.")
     notes += [*departures(points), SCORING]
     for cell, (width, _) in scores.BINS.items():
         version = cell[2]
@@ -82,7 +91,9 @@ def rules(
                 f"As in the published file, a point of {name_of(version)} is the mean "
                 f"over {width:,} frames."
             )
-    notes.append(VERDICTS)
+    notes.append(INTERVALS)
+    if any(comparable(protocol, version) for version in versions):
+        notes.append(VERDICTS)
     if protocol == "lite":
         return (*notes, LITE)
     for version in versions:
