@@ -164,10 +164,8 @@ def _section(
     other = [place not in taken for place in zip(band.version, band.task)]
     band = band[np.array(other, dtype=bool)]
     run = [task for task in group.tasks if task in set(group.points.task)]
-    drawn = plots.Curves(
-        *(table[table.task.isin(run)] for table in (curves, band, same)),
-        group.reference.name,
-    )
+    curves, band, same = (t[t.task.isin(run)] for t in (curves, band, same))
+    drawn = plots.Curves(curves, band, same, group.reference.name)
     figure = plots.grid_figure(run, drawn, group.versions, group.title)
     plots.save_png(figure, out / "plots" / f"{group.key}_curves.png")
     small = {

@@ -13,7 +13,16 @@ import pandas as pd
 import pytest
 
 from dreamer_tf.errors import UserError
-from reproductions import outside, report, scores, tables, tasks, verdicts
+from reproductions import (
+    outside,
+    report,
+    scores,
+    summary,
+    tables,
+    tasks,
+    texts,
+    verdicts,
+)
 from reproductions.protocols import PROTOCOLS as OUR_PROTOCOLS
 from tests.reproductions.conftest import PROTOCOLS, flat, options, write_version
 
@@ -206,7 +215,7 @@ def test_filters(results):
 def test_summary_table(results):
     points, _ = scores.read_runs(results)
     lite = points[points.protocol == "lite"]
-    table = tables.summary_table(lite, protocols=PROTOCOLS).set_index("task")
+    table = summary.summary_table(lite, protocols=PROTOCOLS).set_index("task")
     row = table.loc["cartpole_swingup"]
     assert (row.score, row.spread, row.seeds, row.frames) == (252, 2, 3, 50_000)
     assert row.random == 47.24  # at action repeat 2
@@ -221,7 +230,7 @@ def test_summary_table_without_a_reference(results):
     points, _ = scores.read_runs(results)
     lite = points[(points.protocol == "lite") & (points.task == "cartpole_swingup")]
     other = lite.assign(task="cheetah_run")
-    table = tables.summary_table(other, protocols=PROTOCOLS).set_index("task")
+    table = summary.summary_table(other, protocols=PROTOCOLS).set_index("task")
     row = table.loc["cheetah_run"]
     assert np.isnan(row.reference) and row.reference_seeds == 0
     early = scores.published_curves(early=True)
@@ -301,7 +310,7 @@ def test_latex_is_escaped_and_balanced(written):
     [r"\input{/etc/passwd}", r"\\", "{}", "a & b % $x$ #1 y_z ~^", "<|>", "a\nb"],
 )
 def test_latex_finds_no_command_in_a_text(text):
-    escaped = report._tex(text)
+    escaped = texts.tex(text)
     commands = r"\\(textbackslash|textasciitilde|textless|textgreater|textbar|\^)\{\}"
     plain = re.sub(commands, "", escaped)
     plain = re.sub(r"\\[&%$#_{}]", "", plain)

@@ -6,7 +6,7 @@ import json
 import pandas as pd
 import pytest
 
-from reproductions import launch, reproduce, tables
+from reproductions import launch, reproduce, summary
 from tests.reproductions import standin
 
 VERSIONS = ["v1", "v2", "v3"]
@@ -84,7 +84,7 @@ def test_a_run_without_a_score_has_its_row(tmp_path):
     points |= {"seed": 0, "kind": "train", "changed": "", "score": 5.0}
     frames = {"v2": [4000, 8000, 9600], "v3": [3200, 7200]}
     rows = [points | {"version": v, "frames": f} for v in frames for f in frames[v]]
-    table = tables.summary_table(pd.DataFrame(rows), 10_000)
+    table = summary.summary_table(pd.DataFrame(rows), 10_000)
     assert table.version.tolist() == ["v2", "v3"]
     assert table.score.fillna(-1).tolist() == [5, -1] and table.seeds.tolist() == [1, 0]
     assert "No score: no episode ended within" in table.attrs["footnote"]
