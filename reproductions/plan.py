@@ -94,14 +94,14 @@ def unscored(cells: Sequence[Cell]) -> str:
     of `scores.budget_scores`.
     """
     alike = {(c.version, c.benchmark, c.protocol, c.frames) for c in cells}
-    budgets = [f"--steps={frames}" for frames in sorted({kind[3] for kind in alike})]
+    budgets = [f"--steps={frames}" for frames in sorted({c.frames for c in cells})]
     missing = []
-    for *kind, frames in sorted(alike):
-        points = _points(*kind, 2 * frames + 200_000)
+    for version, benchmark, protocol, frames in sorted(alike):
+        points = _points(version, benchmark, protocol, 2 * frames + 200_000)
         ends = np.sort(scores.reported_points(points).frames.unique())
         if not _has_score(points, frames):
             later = (n for n in ends[ends > frames] if _has_score(points, n))
-            missing.append(f"{tasks.name_of(kind[0])} ({next(later):,})")
+            missing.append(f"{tasks.name_of(version)} ({next(later):,})")
     if not missing:
         return ""
     return (

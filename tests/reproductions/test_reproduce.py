@@ -2,6 +2,7 @@
 
 import functools
 import json
+import textwrap
 
 import pandas as pd
 import pytest
@@ -52,6 +53,33 @@ def test_one_table_has_all_versions(train_and_compare, tmp_path):
     assert table.reference.isna().tolist() == [True, False, False]
     assert table.reference_seeds.tolist() == [0, 3, 5]
     assert "published" not in note.split("|\n\n")[0] and table.published.isna().all()
+
+
+def test_the_terminal_has_a_short_note_and_the_file_the_whole(train_and_compare):
+    _, printed = train_and_compare()
+    *_, table, note, _ = printed.out.split("\n\n")
+    assert "cartpole_swingup, 4,000 frames, protocol lite" in printed.out
+    assert table.split()[:2] == ["version", "score"] and "lite" not in table
+    assert note.startswith("score: mean return") and len(note.splitlines()) <= 5
+    assert max(map(len, table.splitlines())) <= 100
+    # Said before it runs: at 4,000 frames the real V1 has no evaluation near the end.
+    assert "DreamerV1 (4,500)." in printed.err
+
+
+@pytest.mark.parametrize("score", [1.0, None])
+@pytest.mark.parametrize("reference", [1.0, None])
+@pytest.mark.parametrize("published", [1.0, None])
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_a_short_note_has_five_lines(score, reference, published, seeds):
+    row = {"score": score, "reference": reference, "published": published}
+    result = pd.DataFrame([row | {"seeds": seeds}]).astype(float)
+    note = reproduce.short_note(result)
+    assert len(textwrap.wrap(note, 88)) <= 5
+    assert ("reference: " in note) == (reference is not None)
+    few = reference is not None and seeds == 1
+    assert ("Fewer than 3 seeds cannot show agreement" in note) == few
+    assert ("not comparable" in note) == (published is not None)
+    assert ("No score: " in note) == (score is None)
 
 
 def test_a_failed_run_is_named(train_and_compare, tmp_path):
