@@ -5,6 +5,7 @@ Protocols never share a table: a `Group` holds the runs of one.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -294,6 +295,7 @@ def published_table(benchmark: str, budget: int) -> pd.DataFrame:
     return wide.rename_axis(index="task", columns=None)
 
 
+@functools.cache
 def published_aggregates(benchmark: str) -> pd.DataFrame:
     """Task mean and median of every published method at every budget."""
     rows = []

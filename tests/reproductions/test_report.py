@@ -398,34 +398,27 @@ def test_columns_without_anything_are_left_out(groups):
     assert paper.Difference[paper.Version == "DreamerV1"].tolist() == [texts.MISSING]
 
 
-def test_a_table_that_is_no_longer_made_is_removed(results, tmp_path):
-    """Those of an earlier report would stand beside the new ones."""
-    chosen = options(runs=str(results), out=tmp_path, versions=["v3"])
-    report.report(chosen, PROTOCOLS)
-    profile = tmp_path / "plots/dmc_proprio_lite_profiles.png"
-    agreement = tmp_path / "tables/dmc_proprio_lite_agreement.csv"
-    assert profile.exists() and agreement.exists()
-    other = tmp_path / "runs"
-    write_version(
-        other / "lite/v3", "dmc_proprio", {"hopper_hop": flat(9, 50_000, seeds=1)}
-    )
-    text = report.report(options(runs=str(other), out=tmp_path), PROTOCOLS)
-    assert not profile.exists() and not agreement.exists()
-    assert "Performance profile" not in (tmp_path / "report.html").read_text()
-    assert re.search(r"hopper hop +DreamerV3 +9 +1", text)  # instead of aggregates
-
-
-def test_a_reference_of_any_name(results, tmp_path):
-    """Neither markup nor a formula."""
+def test_one_run_beside_a_reference_of_any_name(tmp_path):
+    """Its name is neither markup nor a formula; nothing is averaged over one task."""
     name = "a$b$_^{ <i>'\"|x"
-    shutil.copytree(results / "lite", tmp_path / name / "lite")
-    chosen = options(runs=str(results), tasks=["walker_walk"], out=tmp_path / "out")
+    for folder, level in (("runs", 9), (name, 5)):
+        run = {"hopper_hop": flat(level, 50_000, seeds=1, every=5000)}
+        write_version(tmp_path / folder / "lite/v3", "dmc_proprio", run)
+    earlier = tmp_path / "out/plots/dmc_proprio_lite_profiles.png"
+    earlier.parent.mkdir(parents=True)
+    earlier.touch()
+    chosen = options(runs=str(tmp_path / "runs"), out=tmp_path / "out")
     chosen.reference = str(tmp_path / name)
     text = report.report(chosen, PROTOCOLS)
-    assert f"Beside reference {name}: 1 undecided." in text or "agrees" in text
+    assert f"Beside reference {name}: 1 too few seeds." in text
+    assert re.search(r"hopper hop +DreamerV3 +9 +1 ", text)  # instead of aggregates
     page = (tmp_path / "out/report.html").read_text()
-    assert "<i>'" not in page
-    assert "reference a$b$_^{ &lt;i&gt;&#39;&#34;|x" in page
+    assert "reference a$b$_^{ &lt;i&gt;&#39;&#34;|x" in page and "<i>'" not in page
+    for word in ("Aggregates", "Performance profile", "Probability of improvement"):
+        assert word not in page
+    assert not earlier.exists()
+    aggregates = pd.read_csv(tmp_path / "out/tables/dmc_proprio_lite_aggregates.csv")
+    assert aggregates.empty and aggregates.columns[-1] == "seeds_most"
 
 
 @pytest.mark.parametrize(
@@ -488,6 +481,9 @@ def test_report_is_repeatable(results, tmp_path):
 
 def test_outside_logs_have_their_own_table(tmp_path):
     log = ROOT / "tests/reproductions/data/dreamerv3_tdmpc2"
+    earlier = tmp_path / "tables" / "dmc_proprio_outside_agreement.csv"
+    earlier.parent.mkdir()
+    earlier.touch()
     text = report.report(
         options(
             outside=[str(log)],
@@ -498,6 +494,7 @@ def test_outside_logs_have_their_own_table(tmp_path):
         PROTOCOLS,
     )
     assert "DMC proprio, outside logs, 4M frames" in text
+    assert not earlier.exists()
     table = pd.read_csv(tmp_path / "tables" / "dmc_proprio_outside_tasks.csv")
     table = table[table.published_n > 0]
     assert table.budget.tolist() == [10**5, 5 * 10**5, 10**6, 2 * 10**6, 4 * 10**6]
