@@ -139,6 +139,7 @@ def train_and_compare(
     for name, others in (
         ("published", ["published_frames"]),
         ("reference", ["reference_spread", "reference_seeds"]),
+        ("spread", []),  # of a single seed
     ):
         shown.loc[shown[name] == "-", others] = "-"
         if result[name].isna().all():
