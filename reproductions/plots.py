@@ -28,6 +28,7 @@ INK, MUTED, GRID, EDGE = "#1b2430", "#66717f", "#e4e8ed", "#b7c0ca"
 # Colours that colour-blind readers can tell apart (Okabe and Ito).
 COLORS = {"v1": "#009e73", "v2": "#d55e00", "v3": "#0072b2"}
 OTHERS = ("#cc79a7", "#7f6b00", "#56b4e9", "#444444")
+NAME = 36  # letters of the longest name in a legend
 # Styles of lines that are not ours.
 LINES: dict[str, Any] = {
     "published": {"lw": 1, "ls": (0, (4, 2))},
@@ -105,11 +106,12 @@ def grid_figure(
     versions: Sequence[str],
     title: str,
 ) -> Figure:
-    """The learning curves of these tasks, five in a row, with one legend."""
-    columns = min(5, len(names))
+    """The learning curves of these tasks, three or five in a row, with one legend."""
+    columns = min(3 if len(names) <= 6 else 5, len(names))
     rows = -(-len(names) // columns)
     with mpl.rc_context(STYLE):
-        size = (max(4.2, 2.3 * columns), 1.75 * rows + 0.7)
+        width, height = (3.1, 2.1) if len(names) <= 6 else (2.3, 1.75)
+        size = (max(4.6, width * columns), height * rows + 0.7)
         figure = Figure(figsize=size, layout="constrained")
         axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
         for axis, task in zip(axes, names):
@@ -281,8 +283,10 @@ def profile_figure(
 
 
 def plain(text: str) -> str:
-    """A text in which matplotlib finds no formula and no line end."""
-    return " ".join(text.split()).replace("$", r"\$")
+    """A name for a legend: short, on one line, and no formula of matplotlib."""
+    text = " ".join(text.split())
+    text = text if len(text) <= NAME else f"{text[: NAME - 1]}…"
+    return text.replace("$", r"\$")
 
 
 def to_svg(figure: Figure, label: str) -> str:

@@ -422,6 +422,19 @@ def test_one_run_beside_a_reference_of_any_name(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("authors' code, same settings", "authors' code, same settings"),
+        ("a$b$\nc\td", r"a\$b\$ c d"),
+        ("x" * 37, "x" * 35 + "…"),
+        ("$" * 36, r"\$" * 36),
+    ],
+)
+def test_names_in_legends_are_short_and_no_formula(name, shown):
+    assert plots.plain(name) == shown
+
+
+@pytest.mark.parametrize(
     ("most", "spread", "top"),
     [(90, 20, 250), (245, 10, 500), (500, 0, 500), (740, np.nan, 750), (751, 0, 1000)],
 )
