@@ -123,7 +123,7 @@ def grid_figure(
         figure.legend(
             handles=_legend(curves, versions),
             loc="outside lower left",
-            ncols=4,
+            ncols=max(1, columns - 1),  # names may be long
         )
     return figure
 
