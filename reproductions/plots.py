@@ -111,7 +111,9 @@ def grid_figure(
     rows = -(-len(names) // columns)
     with mpl.rc_context(STYLE):
         width, height = (3.1, 2.1) if len(names) <= 6 else (2.3, 1.75)
-        size = (max(4.6, width * columns), height * rows + 0.7)
+        handles, across = _legend(curves, versions), max(1, columns - 1)
+        legend = 0.2 * -(-len(handles) // across)  # inches
+        size = (max(4.6, width * columns), height * rows + 0.3 + legend)
         figure = Figure(figsize=size, layout="constrained")
         axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
         for axis, task in zip(axes, names):
@@ -121,9 +123,9 @@ def grid_figure(
             axis.set_axis_off()
         figure.suptitle(title, x=0.005, ha="left", fontsize=11, weight="bold")
         figure.legend(
-            handles=_legend(curves, versions),
+            handles=handles,
             loc="outside lower left",
-            ncols=max(1, columns - 1),  # names may be long
+            ncols=across,  # few, as names may be long
         )
     return figure
 
