@@ -22,7 +22,7 @@ from dreamer_tf import output
 from dreamer_tf.configs import fields
 from dreamer_tf.errors import UserError, reason, sentence
 from dreamer_tf.files import write_atomic
-from reproductions import plots, reference, report, scores, tables, tasks
+from reproductions import plots, reference, scores, tables, tasks, texts
 from reproductions.scores import CELL
 
 WINDOWS = 5
@@ -143,7 +143,7 @@ def agreement(options: Any) -> str:
             "protocol, version and task has finished runs on both sides."
         )
     means = windows(rows, ours, theirs)
-    texts = report.readable_agreement(rows), readable_windows(means)
+    both = texts.readable_agreement(rows), readable_windows(means)
     note = reference.rule(chosen.name)
     named = options.runs or options.logdirs or options.reference
     # What is committed is not overwritten by a comparison of something else.
@@ -155,13 +155,13 @@ def agreement(options: Any) -> str:
             text = table.to_csv(index=False, float_format="%.2f")
             write_atomic(out / name, text.encode())
         notes = [note], ["A window is one fifth of the budget; mean over seeds."]
-        written = [report.markdown(*part) for part in zip(texts, titles, notes)]
+        written = [texts.markdown(*part) for part in zip(both, titles, notes)]
         write_atomic(out / "agreement.md", "\n".join(written).encode())
         figure = plots.agreement_figure(panels(rows, ours, theirs), chosen.name)
         plots.save_png(figure, out / "curves.png")
     except OSError as error:
         raise UserError(f"--out={out} cannot be written ({reason(error)}).") from error
-    shown = [table.to_string(index=False) for table in texts]
+    shown = [table.to_string(index=False) for table in both]
     return (
         f"{titles[0]}\n\n{shown[0]}\n\n{titles[1]}\n\n{shown[1]}\n\n"
         f"{note}\n\nTable:  {out / 'agreement.md'}\nFigure: {out / 'curves.png'}"

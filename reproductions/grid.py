@@ -67,14 +67,17 @@ def _main(benchmark: str, doc: str, argv: Sequence[str]) -> int:
     if not (f.tasks and cells):
         raise UserError("--versions and --tasks must each name at least one.")
     out = Path(f.out).absolute()
+    early = plan.unscored(cells)
     if f.dry_run:
-        output.say(plan.costs(cells, out))
+        output.say(plan.costs(cells, out) + (f"\n{early}" if early else ""))
         return 0
     launcher = make_launcher(f)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out={f.out} cannot be written: {error.strerror}.") from None
+    if early:
+        output.warn(early)
     board = Board(f.retries)
     try:
         grid = launch.run(cells, out, launcher, f.retries, board.show)

@@ -1,5 +1,5 @@
 // Filters and sorting. The state is kept in the address (#task=walker&off=v1&
-// sort=-score), so that a view can be shared; off=absent hides what was not run.
+// sort=-score), so that a view can be shared.
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const find = (id) => document.getElementById(id);
@@ -14,11 +14,10 @@
     const words = state.task.toLowerCase().replaceAll("_", " ").split(/\s+/);
     let shown = 0, total = 0;
     for (const element of all("[data-task], [data-version], tr[data-budget]")) {
-      const { task, version, budget, absent } = element.dataset;
+      const { task, version, budget } = element.dataset;
       const name = (task ?? "").replaceAll("_", " ");
       const current = !budget || budget === budgetOf(element.closest("section"));
       const matches = current && !state.off.has(version) &&
-        !(absent && state.off.has("absent")) &&
         (task === undefined || words.every((word) => name.includes(word)));
       element.hidden = !matches;
       if (element.matches(".cells tr") && current) { total += 1; shown += matches; }
@@ -48,9 +47,7 @@
     };
     const rows = [...body.rows].map((row, index) => ({ row, index }));
     rows.forEach((r) => { r.first ??= Number(r.row.dataset.index ??= r.index); });
-    // What was not run has nothing to compare: it comes last in every order.
-    rows.sort((a, b) => !!a.row.dataset.absent - !!b.row.dataset.absent ||
-      compare(value(a.row), value(b.row), sign) || a.first - b.first);
+    rows.sort((a, b) => compare(value(a.row), value(b.row), sign) || a.first - b.first);
     body.append(...rows.map((r) => r.row));
     for (const th of all("th[data-key]", table)) {
       if (th.dataset.key !== key) th.removeAttribute("aria-sort");

@@ -15,14 +15,15 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from reproductions.reference import describe, width
+from reproductions.reference import width
+from reproductions.verdicts import NOT_RUN
 
 HERE = Path(__file__).parent
 NONE = "–"  # noqa: RUF001
 VERDICTS = ("reproduced", "above", "below", "too few seeds", "nothing published")
 AGREEMENT = ("agrees", "undecided")  # above, below and too few seeds are as above
 SHIFT = 200.0  # points at the ends of the strips that show differences
-NOT_RUN = "not run"
+FEW = 6  # tasks
 ABSENT = ("not finished", NOT_RUN)
 # Any other verdict is a reason why scores are not comparable.
 CLASSES = {v: v.replace(" ", "-") for v in (*VERDICTS, *AGREEMENT, *ABSENT)}
@@ -43,10 +44,12 @@ class Section:
     reference: str  # what it is
     totals: pd.DataFrame  # tables.aggregate_table likewise
     pairs: pd.DataFrame  # tables.improvement_table likewise
-    curves: Mapping[str, str]  # task -> SVG
-    profile: str  # SVG
-    notes: Sequence[str]  # the protocol of each version
-    rules: Sequence[str]  # how scores and verdicts came about
+    curves: Mapping[str, str]  # task that was run -> SVG
+    dashed: bool  # whether published curves are among them
+    runs: Mapping[str, int]  # version -> how many
+    profile: str  # SVG; "" for a single task
+    notes: Sequence[str]  # the protocol, and how scores and verdicts came about
+    sources: Mapping[str, str]  # a language -> the tables in it, to be copied
     manifests: Mapping[str, Mapping[str, Any]]  # version's name -> how it was made
 
 
@@ -73,8 +76,8 @@ def render(sections: Sequence[Section], references: Sequence[Reference]) -> str:
         versions=dict(sorted(versions.items())),
         sections=[_section(section) for section in sections],
         references=[_reference(reference) for reference in references],
-        not_run=NOT_RUN,
-        some_not_run=any((s.cells.verdict == NOT_RUN).any() for s in sections),
+        # A filter is of use only among many tasks.
+        few=bool(sections) and all(len(s.curves) <= FEW for s in sections),
     )
     return text.lstrip() + "\n"  # the template's macros leave empty lines at the start
 
@@ -84,14 +87,20 @@ def render(sections: Sequence[Section], references: Sequence[Reference]) -> str:
 
 def _section(section: Section) -> dict[str, Any]:
     """What the template shows of a benchmark."""
+    absent = section.cells.verdict == NOT_RUN
+    cells = _of_versions(section.cells[~absent], section)
     return {
         "key": section.key,
         "title": section.title,
         "budgets": section.budgets,
         "longest": max(section.budgets),
-        "legend": [(name, section.colors[v]) for v, name in section.versions.items()],
-        "cards": _cards(section),
-        "cells": _of_versions(section.cells, section),
+        "summary": _summary(section),
+        "cells": cells,
+        # Whether any row is compared with a published score.
+        "compared": any(row["difference"] is not None for row in cells),
+        # Whether their verdicts say more than that they cannot be compared.
+        "judged": any(not row["verdict"].endswith("not comparable") for row in cells),
+        "absent": _absent(section),
         "agreement": [
             row
             | {
@@ -105,35 +114,44 @@ def _section(section: Section) -> dict[str, Any]:
         "pairs": _records(section.pairs),
         # The SVG comes from plots.py, so it is safe and not escaped.
         "curves": {task: Markup(svg) for task, svg in section.curves.items()},
+        "dashed": section.dashed,
         "profile": Markup(section.profile),
         "notes": [*section.notes],
-        "rules": [*section.rules],
-        "manifests": {
-            name: {key: _plain(value) for key, value in manifest.items()}
-            for name, manifest in section.manifests.items()
-        },
+        "sources": section.sources,
+        "manifests": {n: _manifest(m) for n, m in section.manifests.items()},
     }
 
 
-def _cards(section: Section) -> list[dict[str, Any]]:
-    """Per version the task mean at the longest budget, and how often each verdict."""
-    budget = max(section.budgets)
-    totals = section.totals[section.totals.budget == budget]
-    means = _of_versions(totals[totals["aggregate"] == "mean"], section)
-    cells = section.cells[section.cells.budget == budget]
-    cards = []
-    for row in means:
-        counts = cells[cells.version == row["version"]].verdict.value_counts()
+def _summary(section: Section) -> list[dict[str, Any]]:
+    """Per version what was run, and how often each verdict at the longest budget."""
+    cells = section.cells[section.cells.budget == max(section.budgets)]
+    lines = []
+    for version, name in section.versions.items():
+        rows = cells[cells.version == version]
+        counts = rows.verdict[rows.verdict != NOT_RUN].value_counts()
         other = [verdict for verdict in counts.index if verdict not in CLASSES]
         order = [v for v in (*VERDICTS, *other, *ABSENT) if v in counts]
-        card: dict[str, Any] = {"key": section.key, "title": section.title}
-        card |= {"budget": section.budgets[budget]}
-        card |= {"verdicts": {v: counts[v] for v in order}}
-        same = section.agreement[section.agreement.version == row["version"]]
-        card |= {"agreement": describe(same.verdict)}
-        card |= {"compared": section.reference}
-        cards.append(row | card)
-    return cards
+        same = section.agreement[section.agreement.version == version]
+        line: dict[str, Any] = {"name": name, "color": section.colors[version]}
+        line |= {"version": version, "runs": section.runs.get(version, 0)}
+        line |= {"tasks": int(counts.sum()), "of": len(rows)}
+        line |= {"verdicts": [(v, int(counts[v])) for v in order]}
+        line |= {"agreement": [*same.verdict.value_counts().items()]}
+        lines.append(line)
+    return lines
+
+
+def _absent(section: Section) -> dict[str, Any]:
+    """The rows that were not run: how many, of how many, and which tasks."""
+    # These are the same at every budget.
+    cells = section.cells[section.cells.budget == max(section.budgets)]
+    absent = cells[cells.verdict == NOT_RUN]
+    each = [
+        {"version": v, "name": name, "color": section.colors[v], "tasks": [*tasks]}
+        for v, name in section.versions.items()
+        if len(tasks := absent.task[absent.version == v])
+    ]
+    return {"count": len(absent), "of": len(cells), "versions": each}
 
 
 def _of_versions(table: pd.DataFrame, section: Section) -> list[dict[str, Any]]:
@@ -175,7 +193,20 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
+def _manifest(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a manifest says: of the versions, then of each run."""
+    runs = manifest.get("runs")
+    lines = [(k, _plain(v)) for k, v in manifest.items() if k != "runs"]
+    if isinstance(runs, Mapping):
+        lines += [(name, _plain(made)) for name, made in runs.items()]
+    return lines
+
+
 def _plain(value: Any) -> str:
+    """A value of a manifest in words."""
+    if isinstance(value, Mapping):
+        parts = [f"{k} {_plain(v)}" for k, v in value.items() if v != ""]
+        return " · ".join(parts)
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -195,7 +226,7 @@ def _template() -> jinja2.Template:
         "css_class": _css_class,
         "number": _number,
         "percent": _percent,
-        "seeds": _seeds,
+        "counted": _counted,
         "signed": _signed,
         "shift": _shift,
         "sort_key": _sort_key,
@@ -222,8 +253,8 @@ def _shift(difference: float) -> str:
     return _percent(min(max(difference, -SHIFT), SHIFT) + SHIFT, 2 * SHIFT)
 
 
-def _seeds(count: int) -> str:
-    return f"{count} seed" if count == 1 else f"{count} seeds"
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _signed(value: float | None) -> str:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from dreamer_tf.configs import presets
 from dreamer_tf.training.schedules import Progress, make_schedule
-from reproductions import board
+from reproductions import board, scores, tasks
 from reproductions.cells import Cell, is_done
 
 EPISODE = 1000  # frames of an episode of every DeepMind Control task
@@ -84,6 +85,57 @@ def costs(cells: Sequence[Cell], out: Path) -> str:
         ]
         lines += [f"  {k[0]} {k[2]}: {SECONDS_PER_UPDATE[k][1]}" for k in measured]
     return "\n".join(lines)
+
+
+def unscored(cells: Sequence[Cell]) -> str:
+    """A sentence about runs whose budget ends before a score; "" if all get one.
+
+    They get none if no episode that counts ends late enough in the budget, by the rule
+    of `scores.budget_scores`.
+    """
+    alike = {(c.version, c.benchmark, c.protocol, c.frames) for c in cells}
+    budgets = [f"--steps={frames}" for frames in sorted({c.frames for c in cells})]
+    missing = []
+    for version, benchmark, protocol, frames in sorted(alike):
+        points = _points(version, benchmark, protocol, 2 * frames + 200_000)
+        ends = np.sort(scores.reported_points(points).frames.unique())
+        if not _has_score(points, frames):
+            later = (n for n in ends[ends > frames] if _has_score(points, n))
+            missing.append(f"{tasks.name_of(version)} ({next(later):,})")
+    if not missing:
+        return ""
+    return (
+        f"With {' or '.join(budgets)} these will have no score at the end (in brackets "
+        f"the next budget with one): {', '.join(missing)}."
+    )
+
+
+def _has_score(points: pd.DataFrame, budget: int) -> bool:
+    return len(scores.budget_scores(points[points.frames <= budget], budget)) > 0
+
+
+def _points(version: str, benchmark: str, protocol: str, end: int) -> pd.DataFrame:
+    """The episodes of a run that count, all with score 0.
+
+    Args:
+      end: frames of the run.
+    """
+    settings, agent = presets.load(version, benchmark, protocol)
+    schedule, progress = make_schedule(version, agent), Progress()
+    while schedule.random(progress):
+        progress.decisions += 1
+        progress.frames += settings.repeat
+        progress.episodes = progress.frames // EPISODE
+        progress.finished_frames = progress.episodes * EPISODE
+    # Evaluations begin, and training episodes count, when actions are no longer random.
+    first, each = progress.frames, EPISODE * settings.envs
+    frames = {"train": [n for n in range(each, end + 1, each) if n > first]}
+    if settings.eval_every:
+        frames["eval"] = [*range(first, end + 1, settings.eval_every)]
+    rows = [(n, kind, 0.0) for kind, ends in frames.items() for n in ends]
+    cell = dict(zip(scores.CELL, (benchmark, protocol, version, "")))
+    table = pd.DataFrame(rows, columns=["frames", "kind", "score"])
+    return table.assign(**cell, seed=0)
 
 
 def count_updates(version: str, settings: Any, agent: Any, frames: int) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -27,10 +28,11 @@ INK, MUTED, GRID, EDGE = "#1b2430", "#66717f", "#e4e8ed", "#b7c0ca"
 # Colours that colour-blind readers can tell apart (Okabe and Ito).
 COLORS = {"v1": "#009e73", "v2": "#d55e00", "v3": "#0072b2"}
 OTHERS = ("#cc79a7", "#7f6b00", "#56b4e9", "#444444")
+NAME = 36  # letters of the longest name in a legend
 # Styles of lines that are not ours.
 LINES: dict[str, Any] = {
     "published": {"lw": 1, "ls": (0, (4, 2))},
-    "reference": {"lw": 1.3, "ls": (0, (1, 1.2))},
+    "reference": {"lw": 1.7, "ls": (0, (1, 1))},
 }
 STYLE: Any = {  # Any: matplotlib has a type for every key
     "font.family": "sans-serif",
@@ -66,15 +68,6 @@ def color_of(version: str, versions: Sequence[str]) -> str:
     return OTHERS[others.index(version) % len(OTHERS)]
 
 
-def page_color(version: str, versions: Sequence[str]) -> str:
-    """The colour as a CSS value.
-
-    Those of the three versions are variables, as page.css has a light and a dark shade.
-    """
-    color = color_of(version, versions)
-    return f"var(--{version})" if version in COLORS else color
-
-
 def frames_label(frames: float) -> str:
     """500000 -> 500K, 1000000 -> 1M."""
     if frames >= 1e6:
@@ -91,11 +84,18 @@ class Curves:
     reference: pd.DataFrame  # runs at the same settings
     name: str  # of the reference
 
+    @property
+    def top(self) -> int:
+        """The highest score on the axes of all tasks: 1000, or less for low scores."""
+        tables = (self.ours, self.published, self.reference)
+        most = max((t["mean"] + t["std"].fillna(0)).max() for t in tables if len(t))
+        return next((top for top in (250, 500, 750) if most <= top), 1000)
+
 
 def task_figure(task: str, curves: Curves, versions: Sequence[str]) -> Figure:
     """The learning curves of one task, for the page."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.3, 2.0), layout="constrained")
+        figure = Figure(figsize=(4.0, 2.5), layout="constrained")
         _draw_task(figure.subplots(), task, curves, versions)
     return figure
 
@@ -106,11 +106,14 @@ def grid_figure(
     versions: Sequence[str],
     title: str,
 ) -> Figure:
-    """The learning curves of all tasks, five in a row, with one legend."""
-    columns = min(5, len(names))
+    """The learning curves of these tasks, three or five in a row, with one legend."""
+    columns = min(3 if len(names) <= 6 else 5, len(names))
     rows = -(-len(names) // columns)
     with mpl.rc_context(STYLE):
-        size = (max(4.2, 2.3 * columns), 1.75 * rows + 0.7)
+        width, height = (3.1, 2.1) if len(names) <= 6 else (2.3, 1.75)
+        handles, across = _legend(curves, versions), max(1, columns - 1)
+        legend = 0.2 * -(-len(handles) // across)  # inches
+        size = (max(4.6, width * columns), height * rows + 0.3 + legend)
         figure = Figure(figsize=size, layout="constrained")
         axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
         for axis, task in zip(axes, names):
@@ -120,9 +123,9 @@ def grid_figure(
             axis.set_axis_off()
         figure.suptitle(title, x=0.005, ha="left", fontsize=11, weight="bold")
         figure.legend(
-            handles=_legend(curves, versions),
+            handles=handles,
             loc="outside lower left",
-            ncols=4,
+            ncols=across,  # few, as names may be long
         )
     return figure
 
@@ -164,15 +167,10 @@ def _draw_task(axis: Axes, task: str, curves: Curves, versions: Sequence[str]) -
     shown = next((x for x in (ours, theirs, same, curves.ours) if len(x)), theirs)
     end = max([1, *shown.frames])
     axis.set_xlim(0, end)
-    axis.set_ylim(0, 1000)
-    axis.set_yticks([0, 250, 500, 750, 1000])
-    axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_ylim(0, curves.top)
+    axis.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: frames_label(x)))
-    if ours.empty:
-        axis.text(
-            0.5, 0.94, "not run", transform=axis.transAxes, ha="center", va="top",
-            color=MUTED, fontsize=7.5, style="italic",
-        )  # fmt: skip
 
 
 def _legend(curves: Curves, versions: Sequence[str]) -> list:
@@ -184,8 +182,11 @@ def _legend(curves: Curves, versions: Sequence[str]) -> list:
         others = ("published", curves.published), ("reference", curves.reference)
         for kind, table in others:
             if version in set(table.version):
-                label = f"{name}, {kind if kind == 'published' else curves.name}"
-                handles.append(Line2D([], [], color=color, **LINES[kind], label=label))
+                who = "published" if kind == "published" else plain(curves.name)
+                line = Line2D(
+                    [], [], color=color, **LINES[kind], label=f"{name}, {who}"
+                )
+                handles.append(line)
     handles.append(Patch(color="#8a94a0", alpha=0.3, lw=0, label="± std over seeds"))
     return handles
 
@@ -234,7 +235,8 @@ def agreement_figure(panels: Sequence[Panel], name: str) -> Figure:
             axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: frames_label(x)))
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
-        handles: list = [Line2D([], [], color=MUTED, ls="--", lw=1.6, label=name)]
+        label = plain(name)
+        handles: list = [Line2D([], [], color=MUTED, ls="--", lw=1.6, label=label)]
         for version in versions:
             label = f"{tasks.name_of(version)}, ours"
             color = color_of(version, versions)
@@ -282,6 +284,13 @@ def profile_figure(
     return figure
 
 
+def plain(text: str) -> str:
+    """A name for a legend: short, on one line, and no formula of matplotlib."""
+    text = " ".join(text.split())
+    text = text if len(text) <= NAME else f"{text[: NAME - 1]}…"
+    return text.replace("$", r"\$")
+
+
 def to_svg(figure: Figure, label: str) -> str:
     """The figure as an SVG element that scales with its container.
 
@@ -294,13 +303,9 @@ def to_svg(figure: Figure, label: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
-    text = re.sub(r"<svg [^>]*?viewBox=\"([^\"]+)\"[^>]*>", rf'<svg viewBox="\1" '
-                  rf'role="img" aria-label="{label}">', text, count=1)  # fmt: skip
-    # Variables of page.css instead of colours, so that they change in dark mode.
-    names = {INK: "ink", MUTED: "muted", GRID: "grid", EDGE: "line"}
-    names |= {color: version for version, color in COLORS.items()}
-    for color, name in names.items():
-        text = text.replace(color, f"var(--{name})")
+    (box,) = re.findall(r"<svg [^>]*?viewBox=\"([^\"]+)\"", text)
+    rest = text[text.index(">") + 1 :]
+    text = f'<svg viewBox="{box}" role="img" aria-label="{escape(label)}">{rest}'
     # Two decimals are enough on a screen and make the page much smaller.
     return re.sub(r"(\d+\.\d{2})\d+", r"\1", text)
 

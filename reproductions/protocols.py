@@ -6,13 +6,14 @@ column.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dreamer_tf.configs import fields, presets
 from dreamer_tf.configs.run import CHANGEABLE
 from dreamer_tf.errors import UserError
 from dreamer_tf.training import logdir
+from reproductions import tasks
 
 # Settings that do not belong to a protocol: which run it is, where it is written, how
 # long it is and on what hardware it runs.
@@ -28,14 +29,19 @@ class Protocol:
     source: str  # where it is defined
     scored: str  # which episodes count
 
-    def footnote(self, version: str, benchmark: str = "dmc_proprio") -> str:
+    def footnote(self, versions: Sequence[str], benchmark: str) -> str:
         """One paragraph to stand under a table, with the settings of the presets."""
-        run, agent = presets.load(version, benchmark, self.name)
+        each = []
+        for version in versions:
+            run, agent = presets.load(version, benchmark, self.name)
+            each.append(
+                f"{tasks.name_of(version)}: action repeat {run.repeat}, {run.envs} "
+                f"environment{'s' * (run.envs > 1)}, a budget of {run.steps:,} frames, "
+                f"{_training(version, agent)}."
+            )
         return (
-            f"Protocol '{self.name}' for Dreamer{version.upper()} ({self.source}): "
-            f"action repeat {run.repeat}, {run.envs} environment(s), "
-            f"a budget of {run.steps:,} frames (the table says what was run); "
-            f"{_training(version, agent)}; {self.scored}."
+            f"Protocol {self.name} ({self.source}). {' '.join(each)} The tables say "
+            f"what was run; {self.scored}."
         )
 
     def repeat(self, version: str, benchmark: str) -> int:

@@ -12,9 +12,10 @@ other file. Protocols never share a table. No deep-learning framework is loaded.
 less than a minute for a few hundred runs.
 """
 
+import dataclasses
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,135 +36,13 @@ from reproductions import (
     stats,
     tables,
     tasks,
+    texts,
     verdicts,
 )
 from reproductions.protocols import PROTOCOLS
 
-MISSING = "–"  # noqa: RUF001 (an en dash, as in printed tables)
-
-
-# --- Text -------------------------------------------------------------------
-
-
-def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A cell or aggregate table as the strings of the printed tables."""
-    columns = {"Version": table.version.map(tasks.name_of)}
-    if "task" in table:
-        columns = {"Task": table.task.str.replace("_", " "), **columns}
-        columns["Score"] = pd.Series(_spreads(table["mean"], table["std"]))
-        columns["Seeds"] = table.n.astype(str)
-    else:
-        columns["Aggregate"] = table["aggregate"]
-        columns["Tasks"] = pd.Series(
-            [f"{k}/{n}" for k, n in zip(table.tasks, table.of)]
-        )
-        columns["Score"] = table["mean"].map(_number)
-        columns["Seeds"] = table.seeds.astype(str)
-    columns["95% interval"] = pd.Series(_intervals(table.low, table.high))
-    both = _intervals(table.published_low, table.published_high)
-    columns["Published"] = pd.Series(
-        [
-            _number(m) + ("" if np.isnan(m) else f" {i}")
-            for m, i in zip(table.published, both)
-        ]
-    )
-    columns["Printed"] = table.printed.map(_number)
-    columns["Difference"] = table.difference.map(
-        lambda x: MISSING if np.isnan(x) else signed(x)
-    )
-    columns["Verdict"] = table.verdict
-    if "agreement" in table and table.agreement.notna().any():
-        columns["Reference"] = pd.Series(_spreads(table.reference, table.reference_std))
-        columns["Its seeds"] = table.reference_n.astype(str)
-        shift = (f"from_reference{end}" for end in ("", "_low", "_high"))
-        columns["Difference from it"] = pd.Series(
-            _differences(*(table[name] for name in shift))
-        )
-        columns["Agreement"] = table.agreement.fillna(MISSING)
-    return pd.DataFrame(columns)
-
-
-def readable_agreement(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of `reference.compare` as the strings of the printed tables."""
-    return pd.DataFrame(
-        {
-            "Task": table.task.str.replace("_", " "),
-            "Version": table.version.map(tasks.name_of),
-            "Frames": table.budget.map(plots.frames_label),
-            "Score": _spreads(table["mean"], table["std"]),
-            "Seeds": table.n.astype(str),
-            "Reference": _spreads(table.reference, table.reference_std),
-            "Its seeds": table.reference_n.astype(str),
-            "Difference": _differences(table.difference, table.low, table.high),
-            "Detects": table.detects.map(_number),
-            "Verdict": table.verdict,
-        }
-    )
-
-
-def signed(value: float) -> str:
-    """A difference as +9, -4 or 0."""
-    return f"{value:+.0f}" if round(value) else "0"
-
-
-def _number(value: float) -> str:
-    return MISSING if np.isnan(value) else f"{value:.0f}"
-
-
-def _spreads(means: Iterable[float], stds: Iterable[float]) -> list[str]:
-    return [
-        _number(m) + ("" if np.isnan(s) else f" ± {s:.0f}") for m, s in zip(means, stds)
-    ]
-
-
-def _differences(
-    values: Iterable[float], low: Iterable[float], high: Iterable[float]
-) -> list[str]:
-    return [
-        MISSING
-        if np.isnan(value)
-        else signed(value) + ("" if interval == MISSING else f" {interval}")
-        for value, interval in zip(values, _intervals(low, high))
-    ]
-
-
-def _intervals(low: Iterable[float], high: Iterable[float]) -> list[str]:
-    return [
-        MISSING if np.isnan(a) else f"[{a:.0f}, {b:.0f}]" for a, b in zip(low, high)
-    ]
-
-
-def markdown(table: pd.DataFrame, title: str, notes: Sequence[str] = ()) -> str:
-    """A heading, the table, and its footnotes, as Markdown."""
-    right = {"Score", "Seeds", "Difference", "Tasks", "Printed", "P(x > y)"}
-    right |= {"Frames", "Reference", "Its seeds", "Difference from it", "Detects"}
-    align = ["right" if c in right else "left" for c in table.columns]
-    text = table.to_markdown(index=False, colalign=align, disable_numparse=True)
-    return "\n\n".join([f"## {title}", text, *notes]) + "\n"
-
-
-def latex(table: pd.DataFrame, title: str, notes: Sequence[str] = ()) -> str:
-    """A booktabs table with its footnotes below it, to be included by \\input."""
-    text = table.to_latex(
-        index=False, escape=True, caption=_tex(title), position="t", longtable=False
-    )
-    signs = {"±": r"$\pm$", MISSING: "--"}
-    below = r"\par\footnotesize " + " ".join(_tex(n) for n in notes) + "\n"
-    text = text.replace(r"\end{table}", below + r"\end{table}")
-    for sign, command in signs.items():
-        text = text.replace(sign, command)
-    return "% needs \\usepackage{booktabs}\n" + text
-
-
-_TEX: dict[str, str] = {sign: "\\" + sign for sign in "&%$#_{}"} | {"\n": " "}
-_TEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\^{}"}
-_TEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
-
-
-def _tex(text: str) -> str:
-    """Text in which LaTeX finds no command."""
-    return "".join(_TEX.get(sign, sign) for sign in text)
-
+# Languages of written tables -> ends of files' names, and who writes them.
+LANGUAGES = {"Markdown": ("md", texts.markdown), "LaTeX": ("tex", texts.latex)}
 
 # --- Output -----------------------------------------------------------------
 
@@ -197,29 +76,38 @@ def _write(
     for group in groups:
         name = group.key
         cells, totals, pairs = [], [], []
-        texts: list[tuple[str, pd.DataFrame]] = []
+        agreement = tables.agreement_table(group)
+        shown: list[tuple[str, pd.DataFrame]] = []
         for budget in group.budgets:
             cells.append(tables.cell_table(group, budget))
             totals.append(tables.aggregate_table(group, budget, resamples, seed))
             pairs.append(tables.improvement_table(group, budget, resamples, seed))
             text = f"{group.title}, {plots.frames_label(budget)} frames"
-            texts = [
-                (f"{text}: aggregates", readable(totals[-1])),
-                (f"{text}: tasks", readable(cells[-1])),
-                *texts,  # the longest budget comes first
-            ]
+            plain = texts.readable(cells[-1])
+            if set(agreement.budget) == {budget}:  # its own table says the same
+                plain = plain.drop(columns=texts.BESIDE)
+            longer = [(f"{text}: tasks", plain)]
+            if len(totals[-1]):
+                longer.append((f"{text}: aggregates", texts.readable(totals[-1])))
+            shown = [*longer, *shown]  # the longest budget comes first
             for table in (cells[-1], totals[-1], pairs[-1]):
                 table.insert(0, "budget", budget)
-        agreement = tables.agreement_table(group)
+        file = out / "tables" / f"{name}_agreement.csv"
         if len(agreement):
             title = f"{group.title}: ours beside {group.reference.name}"
-            texts = [(title, readable_agreement(agreement)), *texts]
-            _save_csv(agreement, out / "tables" / f"{name}_agreement.csv")
-        _save(out, name, texts, (*group.notes, *group.rules))
+            longer.insert(0, (title, texts.readable_agreement(agreement)))
+            shown.insert(0, longer[0])
+            _save_csv(agreement, file)
+        else:
+            file.unlink(missing_ok=True)  # of an earlier report
+        absent = texts.left_out(cells[-1])
+        notes = [absent + f" {name}_tasks.csv has them."] if absent else []
+        _save(out, name, shown, [*notes, *group.notes])
         every = pd.concat(cells), pd.concat(totals), pd.concat(pairs)
         for kind, table in zip(("tasks", "aggregates", "improvement"), every):
             _save_csv(table, out / "tables" / f"{name}_{kind}.csv")
-        sections.append(_section(group, *every, agreement, out, resamples, seed))
+        section = _section(group, *every, agreement, out, resamples, seed)
+        sections.append(dataclasses.replace(section, sources=_sources(longer)))
     references = [_reference(b, out) for b in tasks.BENCHMARKS]
     path = out / "report.html"
     write_atomic(path, page.render(sections, references).encode())
@@ -229,10 +117,27 @@ def _write(
 def _save(
     out: Path, stem: str, titled: Sequence[tuple[str, pd.DataFrame]], notes: Sequence
 ) -> None:
-    """Writes titled tables as one Markdown and one LaTeX file, footnotes under each."""
-    for suffix, text in (("md", markdown), ("tex", latex)):
-        written = [text(table, title, notes) for title, table in titled]
-        write_atomic(out / "tables" / f"{stem}.{suffix}", "\n".join(written).encode())
+    """Writes titled tables as one Markdown and one LaTeX file.
+
+    The footnotes come once, at the end.
+    """
+    for language, text in _sources(titled, notes).items():
+        file = out / "tables" / f"{stem}.{LANGUAGES[language][0]}"
+        write_atomic(file, text.encode())
+
+
+def _sources(
+    titled: Sequence[tuple[str, pd.DataFrame]], notes: Sequence[str] = ()
+) -> dict[str, str]:
+    """Titled tables in each language, with the footnotes after the last one."""
+    last = len(titled) - 1
+    return {
+        language: "\n".join(
+            write(table, title, notes if place == last else ())
+            for place, (title, table) in enumerate(titled)
+        )
+        for language, (_, write) in LANGUAGES.items()
+    }
 
 
 def _save_csv(table: pd.DataFrame, file: Path, index: bool = False) -> None:
@@ -258,26 +163,31 @@ def _section(
     taken = set(zip(same.version, same.task))
     other = [place not in taken for place in zip(band.version, band.task)]
     band = band[np.array(other, dtype=bool)]
+    run = [task for task in group.tasks if task in set(group.points.task)]
+    curves, band, same = (t[t.task.isin(run)] for t in (curves, band, same))
     drawn = plots.Curves(curves, band, same, group.reference.name)
-    figure = plots.grid_figure(group.tasks, drawn, group.versions, group.title)
+    figure = plots.grid_figure(run, drawn, group.versions, group.title)
     plots.save_png(figure, out / "plots" / f"{group.key}_curves.png")
     small = {
         task: plots.to_svg(
-            plots.task_figure(task, drawn, group.versions),
-            f"Learning curves of {task}",
+            plots.task_figure(task, drawn, group.versions), _described(task, drawn)
         )
-        for task in group.tasks
-        if task in set(group.points.task)
+        for task in run
     }
-    figure = _profile(group, group.budgets[-1], resamples, seed)
-    plots.save_png(figure, out / "plots" / f"{group.key}_profiles.png")
-    profile = plots.to_svg(figure, "Performance profiles")
+    profile, file = "", out / "plots" / f"{group.key}_profiles.png"
+    if len(totals[totals.budget == group.budgets[-1]]):
+        figure = _profile(group, group.budgets[-1], resamples, seed)
+        plots.save_png(figure, file)
+        profile = plots.to_svg(figure, "Performance profiles: share of runs by score")
+    else:
+        file.unlink(missing_ok=True)  # of an earlier report
+    runs = group.points.drop_duplicates(["version", "task", "seed"])
     return page.Section(
         key=group.key,
         title=group.title,
         protocol=group.protocol,
         versions={v: tasks.name_of(v) for v in group.versions},
-        colors={v: plots.page_color(v, group.versions) for v in group.versions},
+        colors={v: plots.color_of(v, group.versions) for v in group.versions},
         budgets={b: plots.frames_label(b) for b in group.budgets},
         cells=cells,
         agreement=agreement,
@@ -285,11 +195,26 @@ def _section(
         totals=totals,
         pairs=pairs,
         curves=small,
+        dashed=len(drawn.published) > 0,
+        runs=runs.version.value_counts().to_dict(),
         profile=profile,
         notes=group.notes,
-        rules=group.rules,
+        sources={},
         manifests={tasks.name_of(v): m for v, m in group.manifests.items()},
     )
+
+
+def _described(task: str, drawn: plots.Curves) -> str:
+    """The learning curves of a task in words: where they end."""
+    kinds = ("ours", drawn.ours), (drawn.name, drawn.reference)
+    ends = []
+    for kind, table in (*kinds, ("published", drawn.published)):
+        for version, curve in table[table.task == task].groupby("version"):
+            last = curve.iloc[curve.frames.argmax()]
+            frames = plots.frames_label(last.frames)
+            name = tasks.name_of(str(version))
+            ends.append(f"{name}, {kind}: {last['mean']:.0f} at {frames} frames")
+    return f"Learning curves of {task.replace('_', ' ')}. {'; '.join(ends)}."
 
 
 def _profile(group: tables.Group, budget: int, resamples: int, seed: int):
@@ -307,7 +232,7 @@ def _profile(group: tables.Group, budget: int, resamples: int, seed: int):
         if verdicts.comparable(group.protocol, version):
             pairs.append((True, [b[t] for t in names if t in b]))
         for published, runs in pairs:
-            if runs:
+            if len(runs) >= tables.LEAST_TASKS:
                 share = stats.performance_profile(runs, thresholds)
                 low, high = stats.bootstrap(
                     lambda r: stats.performance_profile(r, thresholds),
@@ -335,7 +260,7 @@ def _reference(benchmark: str, out: Path) -> page.Reference:
         "dreamerv3_2023 are the runs of arXiv v1. Sources: results/published.",
     )
     text = f"Published scores: {title}, {plots.frames_label(budget)} frames"
-    plain = wide.map(_number).reset_index()
+    plain = wide.map(texts.number).reset_index()
     plain["task"] = plain.task.str.replace("_", " ")
     _save(out, f"published_{benchmark}", [(text, plain)], notes)
     _save_csv(wide, out / "tables" / f"published_{benchmark}.csv", index=True)
@@ -372,7 +297,7 @@ def report(options: Any, protocols: Mapping[str, Any] = PROTOCOLS) -> str:
 
     Args:
       options: an object with the flags of `define_flags` as attributes.
-      protocols: name -> object with `footnote(version, benchmark) -> str`.
+      protocols: name -> object with `footnote(versions, benchmark) -> str`.
 
     Raises:
       UserError: a flag or a file is wrong.
@@ -419,14 +344,23 @@ def publish(
     resamples: int = stats.RESAMPLES,
     seed: int = 0,
 ) -> str:
-    """Writes the report; returns the text to print: aggregates and the page's path."""
+    """Writes the report; returns the text to print.
+
+    It has, per group, the aggregates (of a single task: its row), how often each
+    verdict on the reference was given, and the page's path.
+    """
     path = write(groups, out, resamples, seed)
     lines = []
     for group in groups:
         budget = group.budgets[-1]
-        table = readable(tables.aggregate_table(group, budget, resamples))
+        table = tables.aggregate_table(group, budget, resamples, seed)
+        if table.empty:
+            table = tables.cell_table(group, budget)
         lines.append(f"{group.title}, {plots.frames_label(budget)} frames")
-        lines.append(table.to_string(index=False) + "\n")
+        lines.append(texts.readable(table).to_string(index=False))
+        if counts := reference.describe(tables.agreement_table(group).verdict):
+            lines.append(f"Beside {group.reference.name}: {counts}.")
+        lines.append("")
     if not groups:
         for benchmark in tasks.BENCHMARKS:
             lines.append(f"{tasks.BENCHMARKS[benchmark].title}, published task means")
@@ -434,7 +368,7 @@ def publish(
                 index="method", columns="budget", values="mean"
             )
             table.columns = [plots.frames_label(b) for b in table.columns]
-            lines.append(table.map(_number).to_string() + "\n")
+            lines.append(table.map(texts.number).to_string() + "\n")
     return "\n".join([*lines, f"Page: {path.absolute()}"])
 
 

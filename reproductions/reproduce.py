@@ -22,7 +22,7 @@ from dreamer_tf.configs import fields
 from dreamer_tf.errors import UserError, sentence
 from dreamer_tf.files import parse_json, write_atomic
 from dreamer_tf.training import checkpoint, logdir, signals
-from reproductions import grid, launch, report, scores, tables, tasks
+from reproductions import grid, launch, plan, report, scores, summary, tasks, verdicts
 from reproductions.board import Board, failures
 from reproductions.cells import ROOT, Cell, last_line, make_cells
 
@@ -88,8 +88,8 @@ def evaluated(path: Path) -> list[float]:
 
 
 def comparison(cells: Sequence[Cell], out: Path, steps: int) -> pd.DataFrame:
-    """`tables.summary_table` with the evaluation after training as one more column."""
-    result = tables.summary_table([cell.path(out) for cell in cells], steps)
+    """`summary.summary_table` with the evaluation after training as one more column."""
+    result = summary.summary_table([cell.path(out) for cell in cells], steps)
     after: dict[str, list[float]] = {}
     for cell in cells:
         after.setdefault(cell.version, []).extend(evaluate(cell, out))
@@ -99,11 +99,32 @@ def comparison(cells: Sequence[Cell], out: Path, steps: int) -> pd.DataFrame:
     return result
 
 
+def short_note(result: pd.DataFrame) -> str:
+    """What the columns of a comparison are: at most five lines in a terminal."""
+    parts = [
+        "score: mean return over the last 4% of the frames, of the episodes that the "
+        f"papers report; evaluated: mean of {EPISODES} episodes with the final agent; "
+        "random: a random policy."
+    ]
+    if result.reference.notna().any():
+        parts.append("reference: the authors' code at the same settings and budget.")
+        if result.seeds.min() < verdicts.MIN_SEEDS:
+            least = verdicts.MIN_SEEDS
+            parts.append(f"Fewer than {least} seeds cannot show agreement.")
+    if result.published.notna().any():
+        parts.append("published: at the papers' settings, not comparable.")
+    if result.score.isna().any():
+        parts.append("No score: no episode ended in the last 10% of the frames.")
+    return " ".join([*parts, "Settings and rules: table.md."])
+
+
 def train_and_compare(
     versions: Sequence[str], task: str, steps: int, seeds: int, workers: int, out: Path
 ) -> int:
     """Trains, evaluates, writes and prints the table; returns the exit code."""
     cells = make_cells(BENCHMARK, versions, [task], range(seeds), PROTOCOL, steps)
+    if early := plan.unscored(cells):
+        output.warn(early)
     board = Board(retries=0)
     try:
         ended = launch.run(cells, out, launch.Local(workers), 0, board.show)
@@ -118,6 +139,7 @@ def train_and_compare(
     for name, others in (
         ("published", ["published_frames"]),
         ("reference", ["reference_spread", "reference_seeds"]),
+        ("spread", []),  # of a single seed
     ):
         shown.loc[shown[name] == "-", others] = "-"
         if result[name].isna().all():
@@ -138,7 +160,10 @@ def train_and_compare(
     write_atomic(out / "table.md", text.encode())
     groups, _ = grid.gather(cells, out)
     page = report.write(groups, out / "report")
-    output.say(f"\n{shown.to_string(index=False)}\n\n{textwrap.fill(note, 88)}\n")
+    same = ["task", "frames", "protocol"]  # of all rows
+    head = f"{task}, {steps:,} frames, protocol {PROTOCOL}"
+    output.say(f"\n{head}\n\n{shown.drop(columns=same).to_string(index=False)}\n")
+    output.say(f"{textwrap.fill(short_note(result), 88)}\n")
     output.say(f"Table: {out}/table.md\nPage:  {page}")
     return 0
 

@@ -1,8 +1,9 @@
 """Statistics over tasks and seeds.
 
-Runs are given as a sequence with one array per task, `[..., seeds]`; tasks may have
-different numbers of seeds. Leading axes hold the resamples of a bootstrap, so that one
-vectorised expression serves for the runs and for their resamples.
+Runs are given as a sequence with one array per task, `[..., seeds]`. Leading axes hold
+the resamples of a bootstrap, so that one vectorised expression serves for the runs and
+for their resamples. Tasks may have different numbers of seeds; every task weighs the
+same in every statistic, however many it has.
 
 The aggregates and the stratified bootstrap follow Agarwal et al. 2021, "Deep
 Reinforcement Learning at the Edge of the Statistical Precipice"; the tests compare them
@@ -31,10 +32,22 @@ def median(runs: Runs) -> np.ndarray:
 
 
 def iqm(runs: Runs) -> np.ndarray:
-    """Interquartile mean: mean of the middle half of all runs of all tasks."""
-    pooled = np.sort(np.concatenate(list(runs), -1), -1)
-    cut = pooled.shape[-1] // 4
-    return pooled[..., cut : pooled.shape[-1] - cut].mean(-1)
+    """Interquartile mean: mean of the middle half of all runs of all tasks.
+
+    A run weighs 1 / (number of seeds of its task). With equal numbers this is the
+    trimmed mean of all runs, a quarter of them, rounded down, cut off at both ends.
+    """
+    pooled = np.concatenate(list(runs), -1)
+    count = pooled.shape[-1]
+    weights = np.concatenate(
+        [np.full(task.shape[-1], 1 / task.shape[-1] / len(runs)) for task in runs]
+    )
+    order = np.argsort(pooled, -1)
+    ends = np.cumsum(weights[order], -1)  # each run has a stretch of [0, 1]
+    cut = count // 4 / count
+    kept = np.minimum(ends, 1 - cut) - np.maximum(ends - weights[order], cut)
+    kept = np.maximum(kept, 0)
+    return (kept * np.take_along_axis(pooled, order, -1)).sum(-1) / kept.sum(-1)
 
 
 def optimality_gap(runs: Runs, target: float = TOP) -> np.ndarray:
@@ -55,9 +68,8 @@ def probability_of_improvement(ours: Runs, theirs: Runs) -> np.ndarray:
 
 
 def performance_profile(runs: Runs, thresholds: np.ndarray) -> np.ndarray:
-    """Share of runs with a score above each threshold: `[..., thresholds]`."""
-    pooled = np.sort(np.concatenate(list(runs), -1), -1)
-    return (pooled[..., :, None] > thresholds).mean(-2)
+    """Share of runs above each threshold, mean over tasks: `[..., thresholds]`."""
+    return np.mean([(task[..., None] > thresholds).mean(-2) for task in runs], axis=0)
 
 
 AGGREGATES: dict[str, Callable[[Runs], np.ndarray]] = {

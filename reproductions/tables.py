@@ -5,8 +5,8 @@ Protocols never share a table: a `Group` holds the runs of one.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ import pandas as pd
 
 from dreamer_tf.errors import UserError
 from reproductions import reference, scores, stats, tasks, verdicts
-from reproductions.protocols import PROTOCOLS
 from reproductions.tasks import name_of
 
 # columns of reference.compare -> their names in a cell table
@@ -26,6 +25,13 @@ REFERENCE_COLUMNS |= {
     "high": "from_reference_high",
     "verdict": "agreement",
 }
+AGGREGATE_COLUMNS = ["version", "aggregate", "tasks", "of", "seeds", "mean", "low"]
+AGGREGATE_COLUMNS += ["high", "published", "published_low", "published_high"]
+AGGREGATE_COLUMNS += ["printed", "difference", "verdict", "seeds_most"]
+
+
+# With one task, its mean, median and interquartile mean are the row of the task again.
+LEAST_TASKS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +45,7 @@ class Group:
     budgets: tuple[int, ...]
     points: pd.DataFrame  # scores.POINTS
     scores: pd.DataFrame  # scores.budget_scores, at all budgets
-    notes: tuple[str, ...]  # the protocol of each version
-    rules: tuple[str, ...]  # how scores and verdicts came about
+    notes: tuple[str, ...]  # the protocol, then how scores and verdicts came about
     manifests: Mapping[str, dict[str, Any]]  # by version
     reference: reference.Reference  # runs at the same settings, under the same names
 
@@ -68,7 +73,7 @@ def make_groups(
 
     Args:
       points: columns `scores.POINTS`.
-      protocols: name -> object with `footnote(version, benchmark) -> str`.
+      protocols: name -> object with `footnote(versions, benchmark) -> str`.
       versions, only_tasks, budgets: what to show; empty: all versions that were run,
         all tasks of the benchmark, the budgets that the runs have reached.
       manifests: (benchmark, protocol, version) -> how the runs were made.
@@ -108,10 +113,8 @@ def make_groups(
             budgets=at,
             points=runs,
             scores=pd.concat(found),
-            notes=tuple(
-                verdicts.protocol_note(protocol, v, benchmark, protocols) for v in shown
-            ),
-            rules=(
+            notes=(
+                verdicts.protocol_note(protocol, shown, benchmark, protocols),
                 *verdicts.rules(runs, protocol, shown),
                 *([reference.rule(compared.name)] if len(beside) else []),
             ),
@@ -129,6 +132,8 @@ def make_groups(
 
 def cell_table(group: Group, budget: int) -> pd.DataFrame:
     """A row per task and version at a budget: ours, published, difference, verdict.
+
+    There is a difference only where ours and the published score can be compared.
 
     Columns: task, version, mean, std, n, low, high, published, published_std,
     published_n, published_low, published_high, printed, difference, verdict; and from
@@ -156,7 +161,6 @@ def cell_table(group: Group, budget: int) -> pd.DataFrame:
     table = table.merge(same.rename(columns=REFERENCE_COLUMNS), "left", key)
     for column in ("n", "published_n", "reference_n"):
         table[column] = table[column].fillna(0).astype(int)
-    table["difference"] = table["mean"] - table.published
     places = list(zip(group.points.task, group.points.version))
     started = set(places)
     changed = {p for p, flags in zip(places, group.points.changed) if flags}
@@ -165,6 +169,8 @@ def cell_table(group: Group, budget: int) -> pd.DataFrame:
         for row in _rows(table)
         for place in [(row["task"], row["version"])]
     ]
+    column = table.columns.get_loc("verdict")
+    table.insert(column, "difference", _difference(table))
     return table
 
 
@@ -179,10 +185,12 @@ def aggregate_table(
     """Mean, median, IQM and optimality gap over tasks, with intervals.
 
     Ours and published are over the same tasks: those that have both, or, if the version
-    has no published scores, those with runs of ours.
+    has no published scores, those with runs of ours. A version with fewer than
+    LEAST_TASKS of them has no rows.
 
     Columns: version, aggregate, tasks, of, seeds (fewest on a task), mean (ours),
-    low, high, published, published_low, published_high, printed, difference, verdict.
+    low, high, published, published_low, published_high, printed, difference, verdict,
+    seeds_most (on a task).
     """
     ours, theirs = at_budget(group.scores, budget), published_of(group, budget)
     printed = _as_versions(scores.printed_scores(group.protocol), group.versions)
@@ -190,12 +198,14 @@ def aggregate_table(
     for version in group.versions:
         a, b = sets_of(ours, version), sets_of(theirs, version)
         names = [t for t in a if t in b] or list(a)
+        if len(names) < LEAST_TASKS:
+            continue
         mine = [a[t] for t in names]
         other = [b[t] for t in names if t in b]
         for name, statistic in stats.AGGREGATES.items():
             row: dict[str, Any] = {"version": version, "aggregate": name}
             row |= {"tasks": len(names), "of": len(group.tasks)}
-            row["seeds"] = row["n"] = min(map(len, mine), default=0)
+            row["seeds"] = row["n"] = min(map(len, mine))
             row["published_n"] = min(map(len, other), default=0)
             for prefix, runs in (("", mine), ("published_", other)):
                 value = low = high = np.nan
@@ -215,14 +225,16 @@ def aggregate_table(
             ].printed
             whole = len(names) == len(group.tasks) and len(match) > 0
             row["printed"] = match.iloc[0] if whole else np.nan
-            row["difference"] = row["mean"] - row["published"]
             points = group.points[group.points.version == version]
             changed = (points.task.isin(names) & (points.changed != "")).any()
             row["verdict"] = verdicts.verdict(
                 group.protocol, row, len(points) > 0, changed
             )
+            row["seeds_most"] = max(map(len, mine))
             rows.append(row)
-    table = pd.DataFrame(rows)
+    columns = [*AGGREGATE_COLUMNS, "n", "published_n"]
+    table = pd.DataFrame(rows, columns=columns)
+    table["difference"] = _difference(table)
     # Of optimality gaps the smaller one is better.
     gap = table["aggregate"] == "optimality gap"
     swapped = table.verdict.replace({"above": "below", "below": "above"})
@@ -235,7 +247,8 @@ def improvement_table(
 ) -> pd.DataFrame:
     """P(a run of x scores higher than one of y on the same task), per pair (x, y).
 
-    Pairs: any two of our versions, and each version and its published runs.
+    Pairs: any two of our versions, and each version and its published runs, that share
+    at least LEAST_TASKS tasks.
     Columns: x, y, tasks, probability, low, high.
     """
     ours, theirs = at_budget(group.scores, budget), published_of(group, budget)
@@ -250,7 +263,7 @@ def improvement_table(
     rows = []
     for x, y, a, b in compared:
         names = [t for t in a if t in b]
-        if names:
+        if len(names) >= LEAST_TASKS:
             runs = [a[t] for t in names], [b[t] for t in names]
             value = float(stats.probability_of_improvement(*runs))
             low, high = stats.bootstrap(
@@ -282,6 +295,7 @@ def published_table(benchmark: str, budget: int) -> pd.DataFrame:
     return wide.rename_axis(index="task", columns=None)
 
 
+@functools.cache
 def published_aggregates(benchmark: str) -> pd.DataFrame:
     """Task mean and median of every published method at every budget."""
     rows = []
@@ -337,107 +351,19 @@ def published_curve(group: Group) -> tuple[pd.DataFrame, dict[str, int]]:
     return table[table.frames < reach], widths
 
 
-def summary_table(
-    runs: pd.DataFrame | Iterable[str | Path],
-    budget: int = 0,
-    protocols: Mapping[str, Any] = PROTOCOLS,
-) -> pd.DataFrame:
-    """A short table of a few runs beside random and published scores of their tasks.
-
-    Args:
-      runs: points, or run directories.
-      budget: frames at which to read the scores; 0: the runs' own end.
-      protocols: name -> object with `footnote` and `repeat`, as `Protocol` has them.
-
-    Returns: version, task, frames, score, spread (std over seeds, n - 1), seeds,
-      random (the uniform random policy at the same action repeat), reference (the
-      authors' code at the same settings and budget), reference_spread, reference_seeds,
-      published (without a reference: at the nearest published point of the same
-      version's curve), published_frames, protocol; `attrs["footnote"]` says what the
-      numbers are.
-
-    Raises:
-      UserError: there is no finished episode, or a protocol is unknown.
-    """
-    points = runs if isinstance(runs, pd.DataFrame) else scores.read_logdirs(runs)
-    if points.empty:
-        raise UserError("The runs hold no finished episode.")
-    budget = budget or scores.own_budget(points)
-    table = scores.summary(scores.budget_scores(points, budget), scores.CELL)
-    # Runs without a score (no episode ended late enough) have a row too.
-    table = points[scores.CELL].drop_duplicates().merge(table, "left", scores.CELL)
-    table["n"] = table.n.fillna(0).astype(int)
-    chance = scores.random_scores().set_index(["task", "repeat"])["mean"]
-    same = reference.beside(points, reference.authors().points)
-    same = scores.summary(scores.budget_scores(same, budget), scores.CELL)
-    same = same.set_index(scores.CELL)
-    curves = scores.published_curves(early=budget <= 300_000)
-    rows = []
-    for row in table.itertuples():
-        method = scores.METHODS.get(str(row.version), row.version)
-        curve = curves[
-            (curves.method == method)
-            & (curves.benchmark == row.benchmark)
-            & (curves.task == row.task)
-        ]
-        near = curve.iloc[(curve.frames - budget).abs().argsort()[:1]]
-        cell = tuple(getattr(row, name) for name in scores.CELL)
-        theirs = same.loc[cell] if cell in same.index else None
-        if theirs is not None:
-            near = near.iloc[:0]
-        repeat = protocols[row.protocol].repeat(row.version, row.benchmark)
-        rows.append(
-            {
-                "version": row.version,
-                "task": row.task,
-                "frames": budget,
-                "score": row.mean,
-                "spread": row.std,
-                "seeds": row.n,
-                "random": chance.get((row.task, repeat), np.nan),
-                "reference": np.nan if theirs is None else theirs["mean"],
-                "reference_spread": np.nan if theirs is None else theirs["std"],
-                "reference_seeds": 0 if theirs is None else int(theirs["n"]),
-                "published": near["mean"].iloc[0] if len(near) else np.nan,
-                "published_frames": near.frames.iloc[0] if len(near) else 0,
-                "protocol": row.protocol,
-            }
-        )
-    columns = ["version", "task", "frames", "score", "spread", "seeds", "random"]
-    columns += ["reference", "reference_spread", "reference_seeds"]
-    columns += ["published", "published_frames", "protocol"]
-    result = pd.DataFrame(rows, columns=columns)
-    runs = points[scores.CELL[:3]].drop_duplicates().itertuples(index=False)
-    notes = [verdicts.protocol_note(p, v, b, protocols) for b, p, v in runs]
-    notes += verdicts.departures(points)
-    if result.reference.notna().any():
-        notes.append(
-            f"Reference: {reference.AUTHORS_NAME}, at the same budget by the same rule "
-            "(results/reference), mean and standard deviation over its seeds. A single "
-            "seed of ours cannot show agreement or a difference."
-        )
-    if result.published.notna().any():
-        if (points.protocol == "lite").any():
-            notes.append(verdicts.LITE)
-        notes.append(
-            "Published: mean over seeds at the nearest point of the published curve. "
-            "Those runs used the paper's sizes and updates; where these differ from "
-            "the protocol above, the two scores are not comparable."
-        )
-    result.attrs["footnote"] = " ".join(notes)
-    if result.score.isna().any():
-        result.attrs["footnote"] += (
-            f" No score: no episode ended within the last 10% of {budget:,} frames."
-        )
-    return result
-
-
 # --- Rows -------------------------------------------------------------------
 
 
 def at_budget(table: pd.DataFrame, budget: int) -> pd.DataFrame:
     """The rows of a budget."""
     return table[table.budget == budget]
+
+
+def _difference(table: pd.DataFrame) -> pd.Series:
+    """Ours - published, where the verdict compares the two."""
+    return (table["mean"] - table.published).where(
+        table.verdict.isin(verdicts.COMPARED)
+    )
 
 
 def _as_versions(table: pd.DataFrame, versions: Sequence[str]) -> pd.DataFrame:

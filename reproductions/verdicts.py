@@ -10,6 +10,10 @@ from reproductions import scores, tasks
 from reproductions.tasks import name_of
 
 MIN_SEEDS = 3  # with fewer, intervals are too wide to decide anything
+NOT_RUN = "not run"
+# The verdicts that compare ours with published scores: beside them, and only beside
+# them, a difference is shown.
+COMPARED = ("reproduced", "above", "below", "too few seeds")
 TOUCH = 1.0  # gap between intervals that still counts as overlap: tables are rounded
 
 SCORING = (
@@ -17,9 +21,13 @@ SCORING = (
     "over the last 4% of the budget, then the mean over seeds; ± is the standard "
     "deviation over seeds (n - 1)."
 )
+INTERVALS = (
+    "Intervals are 95%: Student's t over the seeds of one task; for aggregates a "
+    "bootstrap that draws seeds within each task. Tasks weigh the same, whatever their "
+    "number of seeds."
+)
 VERDICTS = (
-    "Intervals are 95%: Student's t over the seeds of one task, stratified bootstrap "
-    "over seeds for aggregates. Verdict: reproduced if our interval overlaps the "
+    "Verdict: reproduced if our interval overlaps the "
     "published one (gaps up to 1 point count as overlap), above or below if not, too "
     f"few seeds below {MIN_SEEDS} on either side. Two published runs of one method "
     "differ by up to 280 points on single tasks, so the aggregates decide."
@@ -44,7 +52,7 @@ def verdict(
       changed: whether a run was made with other settings than the protocol's.
     """
     if row["n"] == 0:
-        return "not finished" if started else "not run"
+        return "not finished" if started else NOT_RUN
     if changed:
         return "other settings"
     if not comparable(protocol, row["version"]):
@@ -68,8 +76,13 @@ def rules(
     words = {"train": "training", "eval": "evaluation"}
     if protocol != scores.OUTSIDE:
         kinds = scores.reported_kinds(points)
-        used = [f"{name_of(v)} {words[kind]}" for (*_, v), kind in kinds.items()]
-        notes.append(f"Episodes scored: {', '.join(used)}.")
+        other = [
+            f"{name_of(version)} {words[kind]}"
+            for (*_, version), kind in kinds.items()
+            if kind != scores.KINDS[version]  # else the protocol's sentence says so
+        ]
+        if other:
+            notes.append(f"These runs have only other episodes: {', '.join(other)}.")
     notes += [*departures(points), SCORING]
     for cell, (width, _) in scores.BINS.items():
         version = cell[2]
@@ -78,7 +91,9 @@ def rules(
                 f"As in the published file, a point of {name_of(version)} is the mean "
                 f"over {width:,} frames."
             )
-    notes.append(VERDICTS)
+    notes.append(INTERVALS)
+    if any(comparable(protocol, version) for version in versions):
+        notes.append(VERDICTS)
     if protocol == "lite":
         return (*notes, LITE)
     for version in versions:
@@ -86,7 +101,8 @@ def rules(
             home = " or ".join(tasks.PUBLISHED_UNDER[version])
             notes.append(
                 f"The published {name_of(version)} scores were made under {home}, not "
-                f"under {protocol}: the difference is shown, no verdict is given."
+                f"under {protocol}: they stand beside ours for orientation only, "
+                "without a difference."
             )
     return tuple(notes)
 
@@ -105,23 +121,22 @@ def departures(points: pd.DataFrame) -> list[str]:
 
 
 def protocol_note(
-    protocol: str, version: str, benchmark: str, protocols: Mapping[str, Any]
+    protocol: str, versions: Sequence[str], benchmark: str, protocols: Mapping[str, Any]
 ) -> str:
-    """The version's name and the protocol's footnote for it on a benchmark.
+    """The protocol's footnote for these versions on a benchmark.
 
     Raises:
       UserError: the protocol is unknown.
     """
     if protocol == scores.OUTSIDE:
-        return (
-            f"{name_of(version)}: outside logs; their protocol is whatever made them."
-        )
+        names = ", ".join(map(name_of, versions))
+        return f"{names}: outside logs; their protocol is whatever made them."
     if protocol not in protocols:
         raise UserError(
             f"The results name the unknown protocol {protocol!r}; valid are "
             f"{', '.join(protocols)}."
         )
-    return f"{name_of(version)}: {protocols[protocol].footnote(version, benchmark)}"
+    return protocols[protocol].footnote(versions, benchmark)
 
 
 def comparable(protocol: str, version: str) -> bool:

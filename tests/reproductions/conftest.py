@@ -18,8 +18,8 @@ from tests.reproductions import grids
 class Note:
     text: str
 
-    def footnote(self, version: str, benchmark: str) -> str:
-        return f"{self.text} for {version} on {benchmark}"
+    def footnote(self, versions, benchmark: str) -> str:
+        return f"{self.text} for {', '.join(versions)} on {benchmark}"
 
     def repeat(self, version: str, benchmark: str) -> int:
         return 2

@@ -69,6 +69,23 @@ def test_from_flags_to_the_report(finished, tmp_path, capsys, monkeypatch):
     assert "2 cells failed: no luck\n  v1 walker_walk 2: " in printed.err
 
 
+@pytest.mark.parametrize("more", [[], ["--dry_run"]])
+def test_a_budget_below_the_first_score_is_said_first(
+    more, tmp_path, capsys, monkeypatch
+):
+    def run(*_):
+        raise UserError("it began to run")
+
+    monkeypatch.setattr(launch, "run", run)
+    arguments = [f"--out={tmp_path}", "--protocol=lite", "--versions=v3", "--steps=2e3"]
+    assert grid.main(SCRIPT, "", arguments + more) == (0 if more else 2)
+    printed = "".join(capsys.readouterr())
+    early = "With --steps=2000 these will have no score at the end"
+    assert printed.count(early) == 1 and "DreamerV3 (4,000)." in printed
+    if not more:
+        assert printed.index(early) < printed.index("it began to run")
+
+
 def test_collecting_at_the_same_time_loses_nothing(finished, tmp_path, monkeypatch):
     """Every change of the results waits for the one before."""
     read_json = scores.read_json

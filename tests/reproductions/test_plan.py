@@ -4,6 +4,7 @@ import pytest
 
 import dreamer_tf
 from reproductions import grid, plan, tasks
+from reproductions.cells import make_cells
 from tests.reproductions.grids import SCRIPT
 
 
@@ -55,6 +56,33 @@ def test_updates_are_those_of_the_loop(version):
         if isinstance(event, Decision) and progress.frames >= 9000:
             break
     assert updates == plan.count_updates(version, settings, config, 9000) > 100
+
+
+@pytest.mark.parametrize(
+    ("protocol", "steps", "missing"),
+    [
+        # Four environments end their episodes together; random episodes do not count.
+        ("lite", 500, "DreamerV1 (2,000), DreamerV2 (3,000), DreamerV3 (4,000)"),
+        ("lite", 2999, "DreamerV1 (4,500), DreamerV2 (3,000), DreamerV3 (4,000)"),
+        ("lite", 4000, "DreamerV1 (4,500)"),  # evaluated at 2,000 and 4,500
+        ("lite", 10_000, "DreamerV3 (12,000)"),  # 8,000 is not within the last 10%
+        ("lite", 25_000, ""),
+        ("", 15_999, "DreamerV3 (16,000)"),
+        ("", None, ""),
+    ],
+)
+def test_runs_without_a_score_are_named(protocol, steps, missing):
+    cells = make_cells(SCRIPT, tasks.VERSIONS, ["walker_walk"], [0, 1], protocol, steps)
+    start = f"With --steps={steps} these will have no score at the end (in brackets "
+    end = f"the next budget with one): {missing}."
+    assert plan.unscored(cells) == (start + end if missing else "")
+
+
+def test_runs_without_a_score_where_points_are_means():
+    """V1's published points from images are means over 100,000 frames."""
+    cells = make_cells("dmc_vision", ["v1", "v3"], ["walker_walk"], [0], "", 50_000)
+    assert plan.unscored(cells).endswith("DreamerV1 (105,000).")
+    assert not plan.unscored(cells[1:])
 
 
 def test_updates_of_the_papers():

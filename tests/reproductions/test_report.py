@@ -13,7 +13,18 @@ import pandas as pd
 import pytest
 
 from dreamer_tf.errors import UserError
-from reproductions import outside, report, scores, tables, tasks, verdicts
+from reproductions import (
+    outside,
+    plots,
+    report,
+    scores,
+    stats,
+    summary,
+    tables,
+    tasks,
+    texts,
+    verdicts,
+)
 from reproductions.protocols import PROTOCOLS as OUR_PROTOCOLS
 from tests.reproductions.conftest import PROTOCOLS, flat, options, write_version
 
@@ -145,8 +156,25 @@ def test_runs_with_other_settings_get_no_verdict(results):
     assert differ[differ].index.tolist() == ["walker_walk"]
     assert cells[1].verdict["walker_walk"] == "other settings"
     assert verdicts[1] == {"other settings"}
-    (note,) = [rule for rule in after.rules if "--train_ratio=8" in rule]
-    assert "walker_walk 0" in note and note not in before.rules
+    (note,) = [note for note in after.notes if "--train_ratio=8" in note]
+    assert "walker_walk 0" in note and note not in before.notes
+    assert np.isnan(cells[1].difference["walker_walk"])
+    assert not np.isnan(cells[0].difference["walker_walk"])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_no_difference_beside_what_cannot_be_compared(groups, protocol):
+    group = groups[protocol]
+    for budget in group.budgets:
+        cells = tables.cell_table(group, budget)
+        totals = tables.aggregate_table(group, budget, resamples=100)
+        for table in (cells, totals):
+            compared = table.verdict.isin(verdicts.COMPARED)
+            assert (compared == table.difference.notna()).all()
+            assert not compared[table.version == "v1"].any()
+            if protocol == "lite":
+                # The published score itself stays, for orientation.
+                assert not compared.any() and table.published.notna().any()
 
 
 def test_lite_never_says_reproduced(groups):
@@ -169,6 +197,38 @@ def test_aggregates_compare_the_same_tasks(groups):
     assert mean.verdict == "too few seeds"
 
 
+def test_aggregates_need_two_tasks(groups, tmp_path):
+    """Over one task they are its row again, whatever the number of seeds."""
+    names = ["walker_walk", "hopper_hop"]
+    for version, seeds, some in (("v1", 1, 1), ("v2", 5, 1), ("v3", 1, 2)):
+        kind = scores.KINDS[version]
+        runs = {t: flat(9, 50_000, seeds, kind=kind, mode=kind) for t in names[:some]}
+        write_version(tmp_path / "lite" / version, "dmc_proprio", runs)
+    (group,) = tables.make_groups(scores.read_runs(tmp_path)[0], PROTOCOLS)
+    totals = tables.aggregate_table(group, 50_000, resamples=100)
+    assert set(totals.version) == {"v3"} and len(totals) == len(stats.AGGREGATES)
+    assert totals.low.isna().all()  # a single seed has no spread
+    assert tables.improvement_table(group, 50_000, resamples=100).empty
+    one = groups["arxiv_v2"]
+    assert set(one.points[one.points.version == "v1"].task) == {"walker_walk"}
+    assert "v1" not in set(tables.aggregate_table(one, 500_000, 100).version)
+
+
+def test_aggregates_over_unequal_seeds(tmp_path):
+    """By hand: 252 of three seeds (250, 252, 254) and 20 of one."""
+    runs = {"walker_run": flat(250, 50_000), "hopper_hop": flat(20, 50_000, seeds=1)}
+    write_version(tmp_path / "lite" / "v3", "dmc_proprio", runs)
+    (group,) = tables.make_groups(scores.read_runs(tmp_path)[0], PROTOCOLS)
+    totals = tables.aggregate_table(group, 50_000, resamples=100)
+    found = totals.set_index("aggregate")["mean"].to_dict()
+    # Of four runs 1/4 is cut off: of 20 1/4 is left, of 250 1/6, of 252 1/12.
+    iqm = (20 / 4 + 250 / 6 + 252 / 12) * 2
+    means = {"mean": 136, "median": 136, "IQM": iqm, "optimality gap": 864}
+    assert found == pytest.approx(means)
+    assert set(totals.seeds) == {1} and set(totals.seeds_most) == {3}
+    assert set(texts.readable(totals).Seeds) == {"1 to 3"}
+
+
 def test_optimality_gap_is_better_when_smaller(tmp_path):
     runs = {t: flat(995, 500_000, every=5000) for t in ("walker_run", "hopper_hop")}
     write_version(tmp_path / "arxiv_v2" / "v3", "dmc_proprio", runs)
@@ -177,10 +237,15 @@ def test_optimality_gap_is_better_when_smaller(tmp_path):
     assert set(totals.verdict) == {"above"}
 
 
-def test_probability_of_improvement_per_pair(groups):
-    table = tables.improvement_table(groups["arxiv_v2"], 500_000, resamples=200)
-    row = table[(table.x == "DreamerV3") & (table.y == "DreamerV1")].iloc[0]
-    assert (row.tasks, row.probability) == (1, 1)
+def test_probability_of_improvement_per_pair(tmp_path):
+    """V3 is above on one task, and level on the other."""
+    for version, level in (("v2", 300), ("v3", 500)):
+        runs = {"walker_walk": flat(level, 50_000), "hopper_hop": flat(5, 50_000)}
+        write_version(tmp_path / "lite" / version, "dmc_proprio", runs)
+    (group,) = tables.make_groups(scores.read_runs(tmp_path)[0], PROTOCOLS)
+    (row,) = tables.improvement_table(group, 50_000, resamples=200).itertuples()
+    assert (row.x, row.y, row.tasks) == ("DreamerV3", "DreamerV2", 2)
+    assert row.probability == 0.75 and row.low < 0.75 < row.high
 
 
 def test_curves_and_bands_share_bins(groups):
@@ -206,7 +271,7 @@ def test_filters(results):
 def test_summary_table(results):
     points, _ = scores.read_runs(results)
     lite = points[points.protocol == "lite"]
-    table = tables.summary_table(lite, protocols=PROTOCOLS).set_index("task")
+    table = summary.summary_table(lite, protocols=PROTOCOLS).set_index("task")
     row = table.loc["cartpole_swingup"]
     assert (row.score, row.spread, row.seeds, row.frames) == (252, 2, 3, 50_000)
     assert row.random == 47.24  # at action repeat 2
@@ -221,7 +286,7 @@ def test_summary_table_without_a_reference(results):
     points, _ = scores.read_runs(results)
     lite = points[(points.protocol == "lite") & (points.task == "cartpole_swingup")]
     other = lite.assign(task="cheetah_run")
-    table = tables.summary_table(other, protocols=PROTOCOLS).set_index("task")
+    table = summary.summary_table(other, protocols=PROTOCOLS).set_index("task")
     row = table.loc["cheetah_run"]
     assert np.isnan(row.reference) and row.reference_seeds == 0
     early = scores.published_curves(early=True)
@@ -272,7 +337,7 @@ def test_a_reference_has_its_own_table(written):
     assert "Reference" not in (tables_of / "dmc_proprio_arxiv_v2.md").read_text()
     page = (written[0] / "report.html").read_text()
     assert page.count('<table class="totals agreement"') == 1
-    assert page.count("Dotted: authors&#39; code, same settings") == 1
+    assert page.count("</svg> authors&#39; code, same settings</span>") == 1
     assert 'id="v3-reference"' in page
 
 
@@ -280,11 +345,106 @@ def test_protocols_never_share_a_table(written):
     out, _ = written
     for name, other in (("lite", "arxiv_v2"), ("arxiv_v2", "lite")):
         text = (out / "tables" / f"dmc_proprio_{name}.md").read_text()
-        parts = text.split("## ")[1:]
-        assert parts
-        for table in parts:  # each has its own protocol beneath, and no other
-            assert f"settings of {name} for v3" in table
-            assert f"settings of {other}" not in table
+        assert f"settings of {other}" not in text
+
+
+@pytest.mark.parametrize("suffix", ["md", "tex"])
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_notes_come_once_and_last(written, name, suffix):
+    text = (written[0] / "tables" / f"dmc_proprio_{name}.{suffix}").read_text()
+    note = "settings of " + (texts.tex(name) if suffix == "tex" else name)
+    for sentence in (note, "Intervals are 95", "Scores are episode returns"):
+        assert text.count(sentence) == 1
+    tables_end = text.rindex(r"\end{table}" if suffix == "tex" else "|\n")
+    assert text.index(note) > tables_end
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "rows"),
+    [
+        ("lite", "16 of 18 rows were not run and are left out: DreamerV3 16.", 2),
+        (
+            "arxiv_v2",
+            "30 of 36 rows were not run and are left out: DreamerV1 17, DreamerV3 13.",
+            6,
+        ),
+    ],
+)
+def test_rows_that_were_not_run(written, name, count, rows):
+    """Counted in Markdown, LaTeX and page; whole in the CSV file."""
+    folder = written[0] / "tables"
+    text = (folder / f"dmc_proprio_{name}.md").read_text()
+    latex = (folder / f"dmc_proprio_{name}.tex").read_text()
+    assert count in text and count in latex
+    assert f"dmc_proprio_{name}_tasks.csv has them" in text
+    for part in text.split("## ")[1:]:
+        if part.split("\n")[0].endswith("tasks"):
+            lines = [line for line in part.splitlines() if line.startswith("|")]
+            assert len(lines) == 2 + rows and "not run" not in "".join(lines)
+    table = pd.read_csv(folder / f"dmc_proprio_{name}_tasks.csv")
+    one = table[table.budget == table.budget.max()]
+    assert len(one) == int(count.split()[2])
+    assert (one.verdict == "not run").sum() == int(count.split()[0])
+    page = (written[0] / "report.html").read_text()
+    assert page.count(f"<summary>{' '.join(count.split()[:4])} not run</summary>") == 1
+
+
+def test_columns_without_anything_are_left_out(groups):
+    lite = texts.readable(tables.cell_table(groups["lite"], 50_000))
+    assert not {"Difference", "Printed"} & set(lite.columns)
+    assert {"Published", "Verdict", "Agreement"} < set(lite.columns)
+    paper = texts.readable(tables.cell_table(groups["arxiv_v2"], 500_000))
+    assert {"Published", "Printed", "Difference", "Verdict"} < set(paper.columns)
+    assert paper.Difference[paper.Version == "DreamerV1"].tolist() == [texts.MISSING]
+
+
+def test_one_run_beside_a_reference_of_any_name(tmp_path):
+    """Its name is neither markup nor a formula; nothing is averaged over one task."""
+    name = "a$b$_^{ <i>'\"|x"
+    for folder, level in (("runs", 9), (name, 5)):
+        run = {"hopper_hop": flat(level, 50_000, seeds=1, every=5000)}
+        write_version(tmp_path / folder / "lite/v3", "dmc_proprio", run)
+    earlier = tmp_path / "out/plots/dmc_proprio_lite_profiles.png"
+    earlier.parent.mkdir(parents=True)
+    earlier.touch()
+    chosen = options(runs=str(tmp_path / "runs"), out=tmp_path / "out")
+    chosen.reference = str(tmp_path / name)
+    text = report.report(chosen, PROTOCOLS)
+    assert f"Beside reference {name}: 1 too few seeds." in text
+    assert re.search(r"hopper hop +DreamerV3 +9 +1 ", text)  # instead of aggregates
+    page = (tmp_path / "out/report.html").read_text()
+    assert "reference a$b$_^{ &lt;i&gt;&#39;&#34;|x" in page and "<i>'" not in page
+    for word in ("Aggregates", "Performance profile", "Probability of improvement"):
+        assert word not in page
+    assert not earlier.exists()
+    aggregates = pd.read_csv(tmp_path / "out/tables/dmc_proprio_lite_aggregates.csv")
+    assert aggregates.empty and aggregates.columns[-1] == "seeds_most"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("authors' code, same settings", "authors' code, same settings"),
+        ("a$b$\nc\td", r"a\$b\$ c d"),
+        ("x" * 37, "x" * 35 + "…"),
+        ("$" * 36, r"\$" * 36),
+    ],
+)
+def test_names_in_legends_are_short_and_no_formula(name, shown):
+    assert plots.plain(name) == shown
+
+
+@pytest.mark.parametrize(
+    ("most", "spread", "top"),
+    [(90, 20, 250), (245, 10, 500), (500, 0, 500), (740, np.nan, 750), (751, 0, 1000)],
+)
+def test_all_curves_have_one_scale_that_holds_them(most, spread, top):
+    row = {"version": "v3", "task": "walker_walk", "frames": 1, "n": 2}
+    table = pd.DataFrame([row | {"mean": 10.0, "std": 1.0}])
+    high = pd.DataFrame([row | {"mean": float(most), "std": spread}])
+    empty = table.iloc[:0]
+    assert plots.Curves(table, empty, high, "x").top == top
+    assert plots.Curves(high, empty, table, "x").top == top
 
 
 def test_latex_is_escaped_and_balanced(written):
@@ -301,7 +461,7 @@ def test_latex_is_escaped_and_balanced(written):
     [r"\input{/etc/passwd}", r"\\", "{}", "a & b % $x$ #1 y_z ~^", "<|>", "a\nb"],
 )
 def test_latex_finds_no_command_in_a_text(text):
-    escaped = report._tex(text)
+    escaped = texts.tex(text)
     commands = r"\\(textbackslash|textasciitilde|textless|textgreater|textbar|\^)\{\}"
     plain = re.sub(commands, "", escaped)
     plain = re.sub(r"\\[&%$#_{}]", "", plain)
@@ -334,6 +494,9 @@ def test_report_is_repeatable(results, tmp_path):
 
 def test_outside_logs_have_their_own_table(tmp_path):
     log = ROOT / "tests/reproductions/data/dreamerv3_tdmpc2"
+    earlier = tmp_path / "tables" / "dmc_proprio_outside_agreement.csv"
+    earlier.parent.mkdir()
+    earlier.touch()
     text = report.report(
         options(
             outside=[str(log)],
@@ -344,6 +507,7 @@ def test_outside_logs_have_their_own_table(tmp_path):
         PROTOCOLS,
     )
     assert "DMC proprio, outside logs, 4M frames" in text
+    assert not earlier.exists()
     table = pd.read_csv(tmp_path / "tables" / "dmc_proprio_outside_tasks.csv")
     table = table[table.published_n > 0]
     assert table.budget.tolist() == [10**5, 5 * 10**5, 10**6, 2 * 10**6, 4 * 10**6]

@@ -2,11 +2,12 @@
 
 import functools
 import json
+import textwrap
 
 import pandas as pd
 import pytest
 
-from reproductions import launch, reproduce, tables
+from reproductions import launch, reproduce, summary
 from tests.reproductions import standin
 
 VERSIONS = ["v1", "v2", "v3"]
@@ -48,10 +49,35 @@ def test_one_table_has_all_versions(train_and_compare, tmp_path):
     note = (tmp_path / "table.md").read_text()
     assert "DreamerV1 evaluation, DreamerV2 training" in note
     assert "Reference: authors' code, same settings" in note
+    # The file has the whole note, the terminal a short one.
+    assert "train ratio 128" in note
+    *_, shown, short, _ = printed.out.split("\n\n")
+    assert "cartpole_swingup, 4,000 frames, protocol lite" in printed.out
+    assert shown.split()[:2] == ["version", "score"] and "lite" not in shown
+    assert short.startswith("score: mean return") and len(short.splitlines()) <= 5
+    assert max(map(len, shown.splitlines())) <= 100
+    # Said before it runs: the real V1 is evaluated at 2,000 and at 4,500 frames.
+    assert "DreamerV1 (4,500)." in printed.err
     # Nothing of V1 at these settings, nothing published that would be comparable.
     assert table.reference.isna().tolist() == [True, False, False]
     assert table.reference_seeds.tolist() == [0, 3, 5]
     assert "published" not in note.split("|\n\n")[0] and table.published.isna().all()
+
+
+@pytest.mark.parametrize("score", [1.0, None])
+@pytest.mark.parametrize("reference", [1.0, None])
+@pytest.mark.parametrize("published", [1.0, None])
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_a_short_note_has_five_lines(score, reference, published, seeds):
+    row = {"score": score, "reference": reference, "published": published}
+    result = pd.DataFrame([row | {"seeds": seeds}]).astype(float)
+    note = reproduce.short_note(result)
+    assert len(textwrap.wrap(note, 88)) <= 5
+    assert ("reference: " in note) == (reference is not None)
+    few = reference is not None and seeds == 1
+    assert ("Fewer than 3 seeds cannot show agreement" in note) == few
+    assert ("not comparable" in note) == (published is not None)
+    assert ("No score: " in note) == (score is None)
 
 
 def test_a_failed_run_is_named(train_and_compare, tmp_path):
@@ -84,7 +110,7 @@ def test_a_run_without_a_score_has_its_row(tmp_path):
     points |= {"seed": 0, "kind": "train", "changed": "", "score": 5.0}
     frames = {"v2": [4000, 8000, 9600], "v3": [3200, 7200]}
     rows = [points | {"version": v, "frames": f} for v in frames for f in frames[v]]
-    table = tables.summary_table(pd.DataFrame(rows), 10_000)
+    table = summary.summary_table(pd.DataFrame(rows), 10_000)
     assert table.version.tolist() == ["v2", "v3"]
     assert table.score.fillna(-1).tolist() == [5, -1] and table.seeds.tolist() == [1, 0]
     assert "No score: no episode ended within" in table.attrs["footnote"]

@@ -91,6 +91,41 @@ def test_bootstrap_is_seeded_and_stratified():
     assert first[0] < stats.mean(noisy) < first[1]
 
 
+@pytest.mark.parametrize(
+    ("runs", "value"),
+    [
+        # Six runs: 1/6 of the weight is cut off at each end. 0 and 40 weigh 1/4 each,
+        # the others 1/8: what is left of 0 and of 400 is 1/12 and nothing, of 300 1/12.
+        # (0/12 + 40/4 + 100/8 + 200/8 + 300/12) / (4/6) = 72.5 * 1.5
+        (([0, 40], [100, 200, 300, 400]), 108.75),
+        # Five runs, 1/5: of 99 2/15 is left, of 112 1/3, of the three of 450 2/15.
+        (([450, 450, 450], [112], [99]), (99 * 2 + 112 * 5 + 450 * 2) / 9),
+        # Three runs: a quarter of them, rounded down, is none.
+        (([10], [20, 40]), 20),
+        # Equal numbers: the middle half of all eight.
+        (([1, 2, 3, 100], [4, 5, 6, 7]), (3 + 4 + 5 + 6) / 4),
+    ],
+)
+def test_interquartile_mean_by_hand(runs, value):
+    runs = [np.array(task, float) for task in runs]
+    assert stats.iqm(runs) == pytest.approx(value)
+    shuffled = [task[::-1] for task in runs[::-1]]
+    assert stats.iqm(shuffled) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("statistic", [stats.mean, stats.median, stats.iqm])
+def test_bootstrap_with_unequal_seeds_by_hand(statistic):
+    """Three equal seeds and two: of the latter, a quarter of the draws has one twice.
+
+    So the mean of the second task is 0, 50 or 100, and the ends of the interval are
+    those of 0 and of 100. (A draw from all five runs would reach 1 and 100.)
+    """
+    runs = [np.ones(3), np.array([0.0, 100.0])]
+    low, high = stats.bootstrap(statistic, runs)
+    # Of five runs 1/5 is cut off: of the first task 3/10 is left, as of the second.
+    assert (low, high) == pytest.approx((0.5, 50.5))
+
+
 def test_one_seed_has_no_interval():
     runs = [np.array([1.0]), np.array([2.0, 3.0])]
     assert np.isnan(stats.bootstrap(stats.mean, runs)).all()
@@ -100,6 +135,9 @@ def test_one_seed_has_no_interval():
 def test_tasks_weigh_the_same_whatever_their_seeds():
     runs = [np.array([0.0]), np.full(9, 100.0)]
     assert stats.mean(runs) == 50
+    assert stats.iqm(runs) == pytest.approx(50)
+    profile = stats.performance_profile(runs, np.array([-1.0, 50.0, 100.0]))
+    np.testing.assert_allclose(profile, [1, 0.5, 0])
     assert stats.optimality_gap(runs, 100) == 50
     assert stats.optimality_gap([np.array([150.0, 90.0])], 100) == 5
 
