@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 JOBS ?= 2
 
 .PHONY: env env-jax env-cluster env-gpu env-gpu-jax reproduce bench lint
+.PHONY: docs
 .PHONY: test test-all test-jax test-jax-next test-all-jax test-cluster test-faults
 .PHONY: test-faults-jax
 
@@ -48,6 +49,17 @@ NEXT_PYTHON ?= $(shell python3.12 -c "" 2> /dev/null && echo python3.12)
 	$(NEXT_PYTHON) -m venv .venv-jax-next
 	.venv-jax-next/bin/python -m pip install --quiet --disable-pip-version-check \
 	  -r requirements-jax-next.txt -r requirements-dev.txt
+	touch $@
+
+# The documentation site, in site/; links that lead nowhere are errors.
+docs: .venv-docs/.complete
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
+.venv-docs/.complete: requirements-docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r requirements-docs.txt
 	touch $@
 
 # Trains all versions for a few minutes and compares with the published scores.

@@ -28,6 +28,8 @@ PAGES = {
 ORIGINS = {site: path for path, site in PAGES.items()}
 
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+# Between dollars, as GitHub has it; not in `code`.
+INLINE = re.compile(r"(`[^`]*`)|(?<![\\$\w])\$([^$`]+)\$(?!\w)")
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 
 
@@ -53,12 +55,9 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, config, files):
     here = page.file.src_uri
     origin = ORIGINS.get(here, f"docs/{here}")
-    code = [match.span() for match in FENCE.finditer(markdown)]
 
     def replace(match):
         image, text, target = match.groups()
-        if any(start <= match.start() < end for start, end in code):
-            return match[0]
         if re.match(r"[a-z]+:|#", target):
             return match[0]
         path, _, anchor = target.partition("#")
@@ -72,7 +71,21 @@ def on_page_markdown(markdown, page, config, files):
         name = api_name(path, anchor)
         return f"[{text}][{name}]" if name else f"{text} (`{path}`)"
 
-    return LINK.sub(replace, markdown)
+    return outside_code(markdown, lambda text: INLINE.sub(inline, LINK.sub(replace, text)))
+
+
+def outside_code(markdown: str, change) -> str:
+    """Changes the text between blocks of code."""
+    parts, start = [], 0
+    for block in FENCE.finditer(markdown):
+        parts += [change(markdown[start : block.start()]), block[0]]
+        start = block.end()
+    return "".join([*parts, change(markdown[start:])])
+
+
+def inline(match):
+    code, formula = match.groups()
+    return code or convert(formula, display="inline")
 
 
 def api_name(path: str, anchor: str) -> str:
