@@ -71,7 +71,9 @@ def on_page_markdown(markdown, page, config, files):
         name = api_name(path, anchor)
         return f"[{text}][{name}]" if name else f"{text} (`{path}`)"
 
-    return outside_code(markdown, lambda text: INLINE.sub(inline, LINK.sub(replace, text)))
+    return outside_code(
+        markdown, lambda text: INLINE.sub(inline, LINK.sub(replace, text))
+    )
 
 
 def outside_code(markdown: str, change) -> str:
@@ -105,7 +107,9 @@ def api_name(path: str, anchor: str) -> str:
 def defined_at(tree, line: int) -> list[str]:
     """Names that lead to the class or function whose `def` stands in a line."""
     kinds = (ast.ClassDef, ast.FunctionDef)
-    for node in (node for node in ast.iter_child_nodes(tree) if isinstance(node, kinds)):
+    for node in (
+        node for node in ast.iter_child_nodes(tree) if isinstance(node, kinds)
+    ):
         if node.lineno == line:
             return [node.name]
         if deeper := defined_at(node, line):
