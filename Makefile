@@ -54,7 +54,7 @@ NEXT_PYTHON ?= $(shell python3.12 -c "" 2> /dev/null && echo python3.12)
 # The documentation site, in site/; links that lead nowhere are errors.
 docs: .venv-docs/.complete
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
-	@echo "site/index.html"
+	@echo "site/index.html; with search: python -m http.server --directory site"
 
 .venv-docs/.complete: requirements-docs.txt
 	$(PYTHON) -m venv .venv-docs

@@ -87,7 +87,8 @@ def outside_code(markdown: str, change) -> str:
 
 def inline(match):
     code, formula = match.groups()
-    return code or convert(formula, display="inline")
+    # In a span, as a line that begins with <math> would become a paragraph of its own.
+    return code or f"<span>{convert(formula, display='inline')}</span>"
 
 
 def api_name(path: str, anchor: str) -> str:

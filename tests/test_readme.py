@@ -277,6 +277,10 @@ def test_python_with_a_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for words in commands(page.read_text()):
         if words[:2] == ["python", "run.py"]:
-            less = {"train": ["--steps=60"], "evaluate": ["--episodes=1"]}
+            less = {
+                "train": ["--steps=60", "--eval_every=0"],
+                "evaluate": ["--episodes=1"],
+                "video": ["--horizon=6"],
+            }
             assert run.main([*words[2:], *less.get(words[2], [])]) == 0, words
     exec(compile(PYTHON[page], name(page), "exec"), {"__name__": "page"})
