@@ -5,12 +5,14 @@ up. Pages whose Python needs a trained agent are slow.
 """
 
 import ast
+import math
 import re
 import shlex
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 import run
@@ -251,6 +253,33 @@ def test_settings_of_the_papers_are_the_defaults(version):
         else:
             shown = found if isinstance(found, str) else ",".join(found)
             assert value == shown, flag
+
+
+# --- Results -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", ["README.md", "results/README.md"])
+def test_the_table_of_results_is_the_measured_one(page):
+    stated = re.findall(r"^\| (V\d \|.*,.*\|.*) \|$", (ROOT / page).read_text(), re.M)
+    table = pd.read_csv(ROOT / "results" / "agreement" / "agreement.csv")
+    assert sorted(stated) == sorted(map(result, table.to_dict("records")))
+
+
+def result(row):
+    """A row of the table as it is printed."""
+
+    def side(mean, std, n):
+        spread = "" if math.isnan(row[std]) else f" ± {row[std]:.0f}"
+        return f"{row[mean]:.0f}{spread}, {row[n]}"
+
+    interval = ""
+    if not math.isnan(row["low"]):
+        interval = f" [{row['low']:.0f}, {row['high']:.0f}]"
+    sign = "+" * (row["difference"] > 0)
+    cells = [row["version"].upper(), row["task"], side("mean", "std", "n")]
+    cells += [side("reference", "reference_std", "reference_n")]
+    cells += [f"{sign}{row['difference']:.0f}{interval}", row["verdict"]]
+    return " | ".join(cells)
 
 
 # --- Python ----------------------------------------------------------------------
