@@ -21,6 +21,7 @@ define add
 endef
 
 .PHONY: env env-jax env-cluster env-gpu env-gpu-jax reproduce bench lint
+.PHONY: docs
 .PHONY: test test-all test-jax test-jax-next test-all-jax test-cluster test-faults
 .PHONY: test-faults-jax
 
@@ -51,6 +52,17 @@ NEXT_PYTHON ?= $(shell for p in python3.12 python3.13 $(PYTHON); do \
 
 .venv-jax-next/.complete: requirements-jax-next.txt requirements-dev.txt
 	$(call environment,.venv-jax-next,$(NEXT_PYTHON),$^)
+
+# The documentation site, in site/; links that lead nowhere are errors.
+docs: .venv-docs/.complete
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@echo "site/index.html; with search: python -m http.server --directory site"
+
+.venv-docs/.complete: requirements-docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r requirements-docs.txt
+	touch $@
 
 # Trains all versions for a few minutes and compares with the published scores.
 reproduce: env

@@ -23,7 +23,7 @@ updates plus the full replay:
     V3 (arxiv_v2)   249,481 updates of 7.4 s    21 days    18 GB
 
 V3 (nature, 200M parameters) was not timed, and nothing was timed on a GPU. None of
-these runs was made to its end. Images need OpenGL (see the README).
+these runs was made to its end. Images need OpenGL (see docs/train.md).
 """
 
 import sys
