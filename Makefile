@@ -59,10 +59,7 @@ docs: .venv-docs/.complete
 	@echo "site/index.html; with search: python -m http.server --directory site"
 
 .venv-docs/.complete: requirements-docs.txt
-	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check \
-	  -r requirements-docs.txt
-	touch $@
+	$(call environment,.venv-docs,$(PYTHON),$^)
 
 # Trains all versions for a few minutes and compares with the published scores.
 reproduce: env

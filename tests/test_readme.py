@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-import run
+from dreamer_tf import command
 from dreamer_tf.configs import config_class, fields, presets
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import UserError
@@ -139,6 +139,8 @@ def check(words, monkeypatch, capsys):
     if program == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
         assert set(rest) <= set(targets), words
+    elif program == "dreamer-tf":
+        check_python(["run.py", *rest], monkeypatch, capsys)
     elif program == "pip":
         assert rest[0] == "install", words
     elif program == "bash":
@@ -153,9 +155,9 @@ def check_python(words, monkeypatch, capsys):
     if words[0] == "run.py":
         fake = SimpleNamespace(train=lambda *args: None)
         monkeypatch.setitem(sys.modules, "dreamer_tf.training.train", fake)
-        for command in run.COMMANDS.values():
-            monkeypatch.setattr(command, "run", lambda self: 0)
-        assert run.main(words[1:]) == 0, (words, capsys.readouterr().err)
+        for one in command.COMMANDS.values():
+            monkeypatch.setattr(one, "run", lambda self: 0)
+        assert command.main(words[1:]) == 0, (words, capsys.readouterr().err)
     elif words[0] == "-m" and re.match(r"reproductions\.dmc_", words[1]):
         check_grid(words[1].removeprefix("reproductions."), words[2:])
     elif words[0] == "-m":
@@ -192,7 +194,7 @@ def named_flags(file):
 
 
 @pytest.mark.parametrize(
-    "command",
+    "text",
     [
         "make tests",
         "pythn run.py doctor",
@@ -204,9 +206,9 @@ def named_flags(file):
         "python examples/dream.py --length=3",
     ],
 )
-def test_a_wrong_command_is_found(command, monkeypatch, capsys):
+def test_a_wrong_command_is_found(text, monkeypatch, capsys):
     with pytest.raises((AssertionError, UserError)):
-        check(shlex.split(command), monkeypatch, capsys)
+        check(shlex.split(text), monkeypatch, capsys)
 
 
 # --- Flags and settings in the text ----------------------------------------------
@@ -217,7 +219,7 @@ def flags():
     """Names of all flags of the suite."""
     configs = [config_class(version)() for version in ("v1", "v2", "v3")]
     known = {leaf for c in [RunConfig(), *configs] for leaf, *_ in fields.leaves(c)}
-    known |= {k for c in run.COMMANDS.values() for k, *_ in fields.leaves(c())}
+    known |= {k for c in command.COMMANDS.values() for k, *_ in fields.leaves(c())}
     known |= set(grid.define_flags("dmc_proprio"))
     scripts = [*(ROOT / "reproductions").glob("*.py"), ROOT / "benchmarks/bench.py"]
     scripts += [*(ROOT / "tests/parity").glob("*.py"), ROOT / "tests/faults.py"]
@@ -311,5 +313,5 @@ def test_python_with_a_run(page, tmp_path, monkeypatch):
                 "evaluate": ["--episodes=1"],
                 "video": ["--horizon=6"],
             }
-            assert run.main([*words[2:], *less.get(words[2], [])]) == 0, words
+            assert command.main([*words[2:], *less.get(words[2], [])]) == 0, words
     exec(compile(PYTHON[page], name(page), "exec"), {"__name__": "page"})
