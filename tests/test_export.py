@@ -6,18 +6,22 @@ import json
 import subprocess
 import sys
 
+import gymnasium as gym
 import keras
 import numpy as np
 import pytest
 from gymnasium import spaces
 
 import run as command
-from dreamer_tf import engine, load_agent, v3
-from dreamer_tf.agent import POLICY
+from dreamer_tf import engine, load_agent, v1, v2, v3
+from dreamer_tf.agent import POLICY, make_agent
 from dreamer_tf.configs.fields import updated
 from dreamer_tf.configs.run import RunConfig
+from dreamer_tf.envs import make_env
+from dreamer_tf.envs import observations as seen_by_agents
 from dreamer_tf.errors import UserError
 from dreamer_tf.tools import export
+from dreamer_tf.training import logdir
 from dreamer_tf.training.terminal import Terminal
 from dreamer_tf.training.train import train
 from tests import test_v1, test_v2, test_v3
@@ -26,6 +30,8 @@ if keras.backend.backend() != "tensorflow":
     pytest.skip("a SavedModel is made by TensorFlow", allow_module_level=True)
 
 import tensorflow as tf
+
+from dreamer_tf.tools import own as own_module
 
 # The agent's policy is compiled by XLA, the SavedModel is not and merges the rows of
 # a batch in its own way: sums are rounded differently, in their last digits.
@@ -72,6 +78,7 @@ def case(test, shapes, actions, mode, size, slow=True, **changes):
 
 
 MANY, BOX = spaces.Discrete(3), test_v3.BOX
+MANY_ROOMS, SLOW = spaces.Discrete(4, start=1), pytest.mark.slow
 
 
 @pytest.mark.parametrize(
@@ -94,6 +101,7 @@ def test_acts_as_the_agent(test, shapes, actions, mode, size, changes, tmp_path)
     agent.frames = 2000
     names = export.save_policy(agent, mode, tmp_path)["names"]
     act_alike(agent, tmp_path, names, mode, size)
+    step_alike(agent, tmp_path, names, mode)
 
 
 def act_alike(agent, out, names, mode, size):
@@ -110,6 +118,234 @@ def act_alike(agent, out, names, mode, size):
         for key, name in names["state"].items():
             close(found[name], state[key])
         assert len(found) == len(state)
+
+
+def step_alike(agent, out, names, mode):
+    """Compares agent and `step`; here the environment's own is as the agent's."""
+    policy = tf.saved_model.load(str(out / "policy"))
+    state, found = agent.initial_state(1), policy.initial_state(1)
+    for obs in observations(agent, 1):
+        if obs["is_first"][0]:
+            found = policy.initial_state(1)
+        seed = engine.seed(agent.seed, POLICY, agent.decisions)
+        action, state = agent.policy(obs, state, mode)
+        seen = {names["obs"][key]: obs[key][0] for key in agent.shapes}
+        found = dict(policy.step(**seen, **found, seed=seed))
+        carried_out = action[0].argmax() if agent.discrete else action[0].clip(-1, 1)
+        np.testing.assert_allclose(
+            found.pop("action"), carried_out, TOLERANCE, TOLERANCE
+        )
+        for key, name in names["state"].items():
+            close(found[name], state[key])
+
+
+# --- The environment's own observations and actions --------------------------------
+
+
+class Rooms(gym.Env):
+    """Nested, of many types, with an entry that agents cannot use; pictures."""
+
+    observation_space = spaces.Dict(
+        {
+            "place": spaces.Dict(
+                {"x/y": spaces.Box(-5, 5, (2,), np.float64), "room": MANY_ROOMS}
+            ),
+            "said": spaces.Text(5),
+            "lights": spaces.Box(0, 1, (3,), np.bool_),
+            "view": spaces.Box(0, 255, (40, 21, 3), np.uint8),
+            "depth": spaces.Box(0, 1, (30, 30, 1), np.float32),
+            "map": spaces.Box(0, 255, (9, 7), np.uint8),
+        }
+    )
+    action_space = spaces.Box(
+        np.array([[0, -3], [-np.inf, 1]], "f4"), np.array([[1, 8], [np.inf, np.inf]])
+    )
+
+    def __init__(self, seed=0):
+        self.observation_space.seed(seed)
+        self.taken = []
+
+    def reset(self, *, seed=None, options=None):
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        self.taken.append(np.array(action))
+        return self.observation_space.sample(), 0.0, False, False, {}
+
+
+class Lever(gym.Env):
+    """One whole number is seen, one is done; neither is counted from 0."""
+
+    observation_space = spaces.Discrete(5, start=-2)
+    action_space = spaces.Discrete(3, start=4)
+    render_mode, metadata = "rgb_array", {"render_modes": ["rgb_array"]}
+
+    def __init__(self):
+        self.taken = []
+
+    def reset(self, *, seed=None, options=None):
+        return -2, {}
+
+    def step(self, action):
+        self.taken.append(action)
+        return len(self.taken) % 5 - 2, 0.0, False, False, {}
+
+    def render(self):
+        rng = np.random.default_rng(len(self.taken))
+        return rng.integers(0, 256, (50, 70, 3), np.uint8)
+
+
+def given(env, entry, observation):
+    """What the environment gives for an entry, as callers have it."""
+    value = env.render() if entry.source == "env.render()" else observation
+    for key in entry.keys:
+        value = value[key]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("make", "test", "arguments"),
+    [
+        pytest.param(lambda: gym.make("CartPole-v1"), test_v3, {}, id="v3-CartPole"),
+        pytest.param(lambda: gym.make("Pendulum-v1"), test_v2, {}, id="v2-Pendulum"),
+        pytest.param(Rooms, test_v3, {"obs": "both"}, id="v3-Rooms"),
+        pytest.param(Rooms, test_v1, {"obs_keys": "place.*|map"}, id="v1-some-Rooms"),
+        pytest.param(Lever, test_v1, {}, id="v1-Lever"),
+        pytest.param(
+            Lever, test_v3, {"obs": "image"}, id="v3-picture-of-Lever", marks=SLOW
+        ),
+    ],
+)
+def test_the_environments_own_interface(make, test, arguments, tmp_path):
+    """The raw environment gets the actions that the adapter would give it."""
+    mine, theirs = make(), Told(make())
+    adapter = make_env(theirs, size=64, **arguments)
+    agent = noisy(make_like(test, adapter))
+    own = adapter.own()
+    about = export.save_policy(agent, "eval", tmp_path, own)
+    policy = tf.saved_model.load(str(tmp_path / "policy"))
+    state, record = agent.initial_state(1), adapter.reset(seed=3)
+    found, (observation, _) = policy.initial_state(1), mine.reset(seed=3)
+    for decision in range(5):
+        seed = engine.seed(agent.seed, POLICY, agent.decisions)
+        obs = {key: record[key][None] for key in [*agent.shapes, "is_first"]}
+        action, state = agent.policy(obs, state, "eval")
+        record = adapter.step(action[0])
+        names = about["names"]["obs"]
+        seen = {names[e.name]: given(mine, e, observation) for e in own.entries}
+        found = dict(policy.step(**seen, **found, seed=seed.tolist()))
+        own_action = found.pop("action").numpy()
+        assert mine.action_space.contains(own_action)
+        expected = theirs.taken[decision]
+        assert np.shape(own_action) == np.shape(expected)
+        if agent.discrete:
+            assert own_action == expected
+        else:
+            np.testing.assert_allclose(own_action, expected, 2e-6, 2e-6)
+        observation = mine.step(own_action)[0]
+        for key, name in about["names"]["state"].items():
+            np.testing.assert_allclose(found[name], state[key], 1e-4, 1e-4)
+
+
+class Told(gym.Wrapper):
+    """Remembers the actions that it was given."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.taken = []
+
+    def step(self, action):
+        self.taken.append(np.array(action))
+        return super().step(action)
+
+
+def make_like(test, env):
+    """A small agent for an environment."""
+    kind = {test_v1: v1, test_v2: v2, test_v3: v3}[test]
+    config = updated(kind.Config(), test.TINY)
+    return make_agent(kind.__name__[-2:], env.obs_space, env.action_space, config)
+
+
+def test_what_is_described():
+    adapter = make_env(Rooms(), obs_keys="place.*")
+    names = {"place_x_y": "obs_place_x_y", "place_room": "obs_place_room"}
+    shapes = {"place_x_y": (2,), "place_room": (4,)}
+    about = own_module.described(adapter.own(), names, shapes)
+    assert about == {
+        "observations": {
+            "obs_place_x_y": {
+                "from": "observation['place']['x/y']",
+                "shape": [2],
+                "dtype": "float64",
+                "becomes": "its numbers as float32",
+            },
+            "obs_place_room": {
+                "from": "observation['place']['room']",
+                "shape": [],
+                "dtype": "int64",
+                "becomes": "one-hot",
+            },
+        },
+        "action": {
+            "shape": [2, 2],
+            "dtype": "float32",
+            "low": [[0.0, -3.0], [None, 1.0]],
+            "high": [[1.0, 8.0], [None, None]],
+        },
+    }
+    usage = export._usage(adapter.own(), names)
+    assert "observation = {'place': {'x/y': np.zeros((2,), \"float64\"), " in usage[3]
+    about = own_module.described(
+        make_env(Lever(), obs="image").own(), {"image": "i"}, {"image": (64, 64, 3)}
+    )
+    assert about["observations"]["i"]["from"] == "env.render()"
+    assert about["observations"]["i"]["shape"] == [None, None, 3]
+    assert about["action"] == {
+        "shape": [],
+        "dtype": "int64",
+        "is": "a whole number from 4",
+    }
+
+
+def test_suite_tasks_take_time_steps():
+    with make_env("dmc_reacher_easy") as env:
+        own = env.own()
+    assert {e.name: (e.keys, e.shape, e.dtype) for e in own.entries} == {
+        "position": (("position",), (2,), "float64"),
+        "to_target": (("to_target",), (2,), "float64"),
+        "velocity": (("velocity",), (2,), "float64"),
+    }
+    assert own.action.dtype == "float64"
+    moved = own_module.carried_out(own.action, tf.constant([3.0, -0.25]))
+    np.testing.assert_array_equal(moved, [1, -0.25])
+
+
+@pytest.mark.parametrize("height", [1, 7, 64, 89, 210])
+@pytest.mark.parametrize("width", [1, 16, 64, 160])
+def test_pictures_are_resized_as_by_the_adapter(height, width):
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    for rows, columns in ((64, 64), (49, 8), (12, 97)):
+        np.testing.assert_array_equal(
+            own_module.resize(tf.constant(picture), rows, columns),
+            seen_by_agents.resize(picture, rows, columns),
+        )
+    np.testing.assert_array_equal(
+        own_module.scene(tf.constant(picture), 64), seen_by_agents.scene(picture, 64)
+    )
+
+
+def test_an_environment_that_has_changed(trained, tmp_path, monkeypatch):
+    for argument, sentence in (
+        ({"obs": "both"}, "toy observes .* now, but the agent was trained with"),
+        ({"task": "toy_discrete"}, "takes actions .'discrete': 9. now, but the agent"),
+    ):
+        run = logdir.read(trained)
+        changed = dataclasses.replace(run, **argument)
+        monkeypatch.setattr(export.logdir, "read", lambda path, run=changed: run)
+        with pytest.raises(UserError, match=sentence):
+            export.export_run(trained, tmp_path / "out")
+        monkeypatch.undo()
+    assert not (tmp_path / "out").exists()
 
 
 def close(found, expected):
@@ -158,7 +394,7 @@ import sys
 sys.modules.update(dict.fromkeys({ABSENT}))  # None: an import fails
 USAGE
 assert not any(map(sys.modules.get, {ABSENT}))
-print(action.tolist())
+print([one.tolist(), action.tolist()])
 """
 
 
@@ -178,6 +414,10 @@ def test_the_files_need_only_tensorflow(trained, tmp_path, capsys):
     act, start = (about["functions"][name] for name in ("act", "initial_state"))
     assert start["inputs"] == {"batch_size": {"shape": [], "dtype": "int32"}}
     assert start["outputs"].keys() == act["outputs"].keys() - {"action"}
+    step = about["functions"]["step"]
+    assert step["inputs"]["obs_offset"] == {"shape": [2], "dtype": "float32"}
+    assert step["outputs"]["action"] == {"shape": [2], "dtype": "float32"}
+    assert about["environment"]["action"]["low"] == [-1.0, -1.0]
     assert act["inputs"]["obs_offset"] == {"shape": [None, 2], "dtype": "float32"}
     assert act["outputs"]["action"] == {"shape": [None, 2], "dtype": "float32"}
     agent = load_agent(trained)
@@ -186,9 +426,9 @@ def test_the_files_need_only_tensorflow(trained, tmp_path, capsys):
         for name, value in weights.items():
             np.testing.assert_array_equal(value, agent.variables[name])
 
-    assert len(about["usage"]) == 6
     seed = engine.seed(agent.seed, POLICY, agent.decisions).tolist()
-    usage = "\n".join(about["usage"]).replace("[0, 0]", str(seed))
+    usage = "\n".join([*about["usage_of_act"], "one = action", *about["usage"]])
+    usage = usage.replace("[0, 0]", str(seed))
     printed = subprocess.run(
         [sys.executable, "-c", ALONE.replace("USAGE", usage)],
         cwd=out,
@@ -199,14 +439,16 @@ def test_the_files_need_only_tensorflow(trained, tmp_path, capsys):
     obs = {key: np.zeros((1, *shape), "f4") for key, shape in agent.shapes.items()}
     obs["is_first"] = np.ones(1, bool)
     action, _ = agent.policy(obs, agent.initial_state(1), "eval")
-    np.testing.assert_allclose([json.loads(printed)], action, TOLERANCE, TOLERANCE)
+    of_act, of_step = json.loads(printed)
+    np.testing.assert_allclose([of_act], action, TOLERANCE, TOLERANCE)
+    np.testing.assert_allclose([of_step], action.clip(-1, 1), TOLERANCE, TOLERANCE)
     act_alike(agent, out, about["names"], "eval", 1)
 
 
 NAMES = ("policy", "weights.npz", "export.json")
 
 
-def fake_policy(agent, mode, directory):
+def fake_policy(agent, mode, directory, own):
     """Stands in for `save_policy`, which takes seconds."""
     (directory / "policy").mkdir()
     (directory / "weights.npz").write_text(mode)
@@ -221,8 +463,8 @@ def test_an_earlier_export_is_replaced(trained, monkeypatch):
         assert (out / "weights.npz").read_text() == mode
     (out / "policy" / "mine").write_text("")
 
-    def full(agent, mode, directory):
-        fake_policy(agent, mode, directory)
+    def full(agent, mode, directory, own):
+        fake_policy(agent, mode, directory, own)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(export, "save_policy", full)
