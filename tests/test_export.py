@@ -1,10 +1,12 @@
 """Exported policies: they act as the agent does, and need nothing but TensorFlow."""
 
+import copy
 import dataclasses
 import io
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import gymnasium as gym
 import keras
@@ -17,11 +19,10 @@ from dreamer_tf import engine, load_agent, v1, v2, v3
 from dreamer_tf.agent import POLICY, make_agent
 from dreamer_tf.configs.fields import updated
 from dreamer_tf.configs.run import RunConfig
-from dreamer_tf.envs import make_env
+from dreamer_tf.envs import action_size, make_env
 from dreamer_tf.envs import observations as seen_by_agents
 from dreamer_tf.errors import UserError
 from dreamer_tf.tools import export
-from dreamer_tf.training import logdir
 from dreamer_tf.training.terminal import Terminal
 from dreamer_tf.training.train import train
 from tests import test_v1, test_v2, test_v3
@@ -78,7 +79,7 @@ def case(test, shapes, actions, mode, size, slow=True, **changes):
 
 
 MANY, BOX = spaces.Discrete(3), test_v3.BOX
-MANY_ROOMS, SLOW = spaces.Discrete(4, start=1), pytest.mark.slow
+MANY_ROOMS = spaces.Discrete(4, start=1)
 
 
 @pytest.mark.parametrize(
@@ -100,13 +101,13 @@ def test_acts_as_the_agent(test, shapes, actions, mode, size, changes, tmp_path)
     agent = noisy(test.tiny(shapes, actions, **changes))
     agent.frames = 2000
     names = export.save_policy(agent, mode, tmp_path)["names"]
-    act_alike(agent, tmp_path, names, mode, size)
-    step_alike(agent, tmp_path, names, mode)
+    policy = tf.saved_model.load(str(tmp_path / "policy"))
+    act_alike(agent, policy, names, mode, size)
+    step_alike(agent, policy, names, mode)
 
 
-def act_alike(agent, out, names, mode, size):
+def act_alike(agent, policy, names, mode, size):
     """Compares agent and export step by step, each with its own state."""
-    policy = tf.saved_model.load(str(out / "policy"))
     state, found = agent.initial_state(size), policy.initial_state(size)
     for obs in observations(agent, size):
         seed = engine.seed(agent.seed, POLICY, agent.decisions)
@@ -120,9 +121,8 @@ def act_alike(agent, out, names, mode, size):
         assert len(found) == len(state)
 
 
-def step_alike(agent, out, names, mode):
+def step_alike(agent, policy, names, mode):
     """Compares agent and `step`; here the environment's own is as the agent's."""
-    policy = tf.saved_model.load(str(out / "policy"))
     state, found = agent.initial_state(1), policy.initial_state(1)
     for obs in observations(agent, 1):
         if obs["is_first"][0]:
@@ -161,15 +161,14 @@ class Rooms(gym.Env):
         np.array([[0, -3], [-np.inf, 1]], "f4"), np.array([[1, 8], [np.inf, np.inf]])
     )
 
-    def __init__(self, seed=0):
-        self.observation_space.seed(seed)
-        self.taken = []
+    def __init__(self):
+        self.observation_space = copy.deepcopy(self.observation_space)
 
     def reset(self, *, seed=None, options=None):
+        self.observation_space.seed(seed)
         return self.observation_space.sample(), {}
 
     def step(self, action):
-        self.taken.append(np.array(action))
         return self.observation_space.sample(), 0.0, False, False, {}
 
 
@@ -180,18 +179,16 @@ class Lever(gym.Env):
     action_space = spaces.Discrete(3, start=4)
     render_mode, metadata = "rgb_array", {"render_modes": ["rgb_array"]}
 
-    def __init__(self):
-        self.taken = []
-
     def reset(self, *, seed=None, options=None):
-        return -2, {}
+        self.seen = -2
+        return self.seen, {}
 
     def step(self, action):
-        self.taken.append(action)
-        return len(self.taken) % 5 - 2, 0.0, False, False, {}
+        self.seen = (self.seen + 3) % 5 - 2
+        return self.seen, 0.0, False, False, {}
 
     def render(self):
-        rng = np.random.default_rng(len(self.taken))
+        rng = np.random.default_rng(self.seen + 2)
         return rng.integers(0, 256, (50, 70, 3), np.uint8)
 
 
@@ -203,67 +200,86 @@ def given(env, entry, observation):
     return value
 
 
+class Watched(gym.Wrapper):
+    """Remembers what it observed and what it was given to do."""
+
+    def reset(self, **arguments):
+        self.seen, info = super().reset(**arguments)
+        return self.seen, info
+
+    def step(self, action):
+        self.taken = action
+        self.seen, *rest = super().step(action)
+        return self.seen, *rest
+
+
+def cart_pole():
+    return gym.make("CartPole-v1")
+
+
+def pendulum():
+    return gym.make("Pendulum-v1")
+
+
+ALL = [(make, "proprio") for make in (cart_pole, pendulum, Rooms, Lever)]
+ALL += [(make, obs) for make in (Rooms, Lever) for obs in ("image", "both")]
+
+
+@pytest.mark.parametrize(("make", "obs"), ALL)
+def test_the_environments_own_interface(make, obs):
+    """The same numbers as the adapter's, to the last bit."""
+    env = Watched(make())
+    adapter = make_env(env, obs=obs)
+    own, record = adapter.own(), adapter.reset(seed=3)
+    assert [entry.name for entry in own.entries] == list(adapter.obs_space.spaces)
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        for entry in own.entries:
+            value = given(env, entry, env.seen)
+            value = tf.convert_to_tensor(value, own_module.spec(entry, "x").dtype)
+            found = own_module.observed(entry, value, record[entry.name].shape)
+            assert found.dtype == record[entry.name].dtype
+            np.testing.assert_array_equal(found, record[entry.name])
+        size = action_size(adapter.action_space)
+        action = rng.uniform(-1.5, 1.5, size).astype(np.float32)
+        record = adapter.step(action)
+        found = own_module.carried_out(own.action, tf.constant(action)).numpy()
+        assert env.action_space.contains(found)
+        np.testing.assert_array_equal(found, env.taken)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("make", "test", "arguments"),
+    ("make", "test", "obs"),
     [
-        pytest.param(lambda: gym.make("CartPole-v1"), test_v3, {}, id="v3-CartPole"),
-        pytest.param(lambda: gym.make("Pendulum-v1"), test_v2, {}, id="v2-Pendulum"),
-        pytest.param(Rooms, test_v3, {"obs": "both"}, id="v3-Rooms"),
-        pytest.param(Rooms, test_v1, {"obs_keys": "place.*|map"}, id="v1-some-Rooms"),
-        pytest.param(Lever, test_v1, {}, id="v1-Lever"),
-        pytest.param(
-            Lever, test_v3, {"obs": "image"}, id="v3-picture-of-Lever", marks=SLOW
-        ),
+        pytest.param(cart_pole, test_v3, "proprio", id="v3-CartPole"),
+        pytest.param(pendulum, test_v2, "proprio", id="v2-Pendulum"),
+        pytest.param(Rooms, test_v3, "both", id="v3-Rooms"),
+        pytest.param(Lever, test_v1, "image", id="v1-Lever"),
     ],
 )
-def test_the_environments_own_interface(make, test, arguments, tmp_path):
-    """The raw environment gets the actions that the adapter would give it."""
-    mine, theirs = make(), Told(make())
-    adapter = make_env(theirs, size=64, **arguments)
-    agent = noisy(make_like(test, adapter))
+def test_on_the_raw_environment(make, test, obs, tmp_path):
+    """Two environments: one behind the adapter with the agent, one without either."""
+    adapter, mine = make_env(Watched(make()), obs=obs), make()
+    kind = {test_v1: v1, test_v2: v2, test_v3: v3}[test]
+    config = updated(kind.Config(), test.TINY)
+    spaces_of = adapter.obs_space, adapter.action_space
+    agent = noisy(make_agent(kind.__name__[-2:], *spaces_of, config))
     own = adapter.own()
-    about = export.save_policy(agent, "eval", tmp_path, own)
+    names = export.save_policy(agent, "eval", tmp_path, own)["names"]["obs"]
     policy = tf.saved_model.load(str(tmp_path / "policy"))
     state, record = agent.initial_state(1), adapter.reset(seed=3)
     found, (observation, _) = policy.initial_state(1), mine.reset(seed=3)
-    for decision in range(5):
-        seed = engine.seed(agent.seed, POLICY, agent.decisions)
+    for _ in range(8):
+        seed = engine.seed(agent.seed, POLICY, agent.decisions).tolist()
         obs = {key: record[key][None] for key in [*agent.shapes, "is_first"]}
         action, state = agent.policy(obs, state, "eval")
         record = adapter.step(action[0])
-        names = about["names"]["obs"]
         seen = {names[e.name]: given(mine, e, observation) for e in own.entries}
-        found = dict(policy.step(**seen, **found, seed=seed.tolist()))
-        own_action = found.pop("action").numpy()
-        assert mine.action_space.contains(own_action)
-        expected = theirs.taken[decision]
-        assert np.shape(own_action) == np.shape(expected)
-        if agent.discrete:
-            assert own_action == expected
-        else:
-            np.testing.assert_allclose(own_action, expected, 2e-6, 2e-6)
-        observation = mine.step(own_action)[0]
-        for key, name in about["names"]["state"].items():
-            np.testing.assert_allclose(found[name], state[key], 1e-4, 1e-4)
-
-
-class Told(gym.Wrapper):
-    """Remembers the actions that it was given."""
-
-    def __init__(self, env):
-        super().__init__(env)
-        self.taken = []
-
-    def step(self, action):
-        self.taken.append(np.array(action))
-        return super().step(action)
-
-
-def make_like(test, env):
-    """A small agent for an environment."""
-    kind = {test_v1: v1, test_v2: v2, test_v3: v3}[test]
-    config = updated(kind.Config(), test.TINY)
-    return make_agent(kind.__name__[-2:], env.obs_space, env.action_space, config)
+        found = dict(policy.step(**seen, **found, seed=seed))
+        action = found.pop("action").numpy()
+        observation = mine.step(action)[0]
+        np.testing.assert_allclose(action, adapter._env.taken, 1e-5, 1e-5)
 
 
 def test_what_is_described():
@@ -293,11 +309,12 @@ def test_what_is_described():
             "high": [[1.0, 8.0], [None, None]],
         },
     }
-    usage = export._usage(adapter.own(), names)
-    assert "observation = {'place': {'x/y': np.zeros((2,), \"float64\"), " in usage[3]
-    about = own_module.described(
-        make_env(Lever(), obs="image").own(), {"image": "i"}, {"image": (64, 64, 3)}
-    )
+    room, place = 'np.zeros((), "int64")', 'np.zeros((2,), "float64")'
+    zeros = f"{{'place': {{'room': {room}, 'x/y': {place}}}}}"
+    line = export._usage(adapter.own(), names)[3]
+    assert line == f"observation = {zeros}  # observation"
+    own = make_env(Lever(), obs="image").own()
+    about = own_module.described(own, {"image": "i"}, {"image": (64, 64, 3)})
     assert about["observations"]["i"]["from"] == "env.render()"
     assert about["observations"]["i"]["shape"] == [None, None, 3]
     assert about["action"] == {
@@ -334,18 +351,16 @@ def test_pictures_are_resized_as_by_the_adapter(height, width):
     )
 
 
-def test_an_environment_that_has_changed(trained, tmp_path, monkeypatch):
-    for argument, sentence in (
+def test_an_environment_that_has_changed():
+    with make_env("toy") as env:
+        agent = SimpleNamespace(obs_space=env.obs_space, action_space=env.action_space)
+    for changed, sentence in (
         ({"obs": "both"}, "toy observes .* now, but the agent was trained with"),
         ({"task": "toy_discrete"}, "takes actions .'discrete': 9. now, but the agent"),
     ):
-        run = logdir.read(trained)
-        changed = dataclasses.replace(run, **argument)
-        monkeypatch.setattr(export.logdir, "read", lambda path, run=changed: run)
         with pytest.raises(UserError, match=sentence):
-            export.export_run(trained, tmp_path / "out")
-        monkeypatch.undo()
-    assert not (tmp_path / "out").exists()
+            export._own(dataclasses.replace(SETTINGS, **changed), agent)
+    assert export._own(SETTINGS, agent).action.shape == (2,)
 
 
 def close(found, expected):
@@ -442,7 +457,8 @@ def test_the_files_need_only_tensorflow(trained, tmp_path, capsys):
     of_act, of_step = json.loads(printed)
     np.testing.assert_allclose([of_act], action, TOLERANCE, TOLERANCE)
     np.testing.assert_allclose([of_step], action.clip(-1, 1), TOLERANCE, TOLERANCE)
-    act_alike(agent, out, about["names"], "eval", 1)
+    policy = tf.saved_model.load(str(out / "policy"))
+    act_alike(agent, policy, about["names"], "eval", 1)
 
 
 NAMES = ("policy", "weights.npz", "export.json")
