@@ -20,7 +20,7 @@ from dreamer_tf.envs import gl
 from dreamer_tf.envs.limits import time_limit
 from dreamer_tf.errors import Interrupted, UserError, reason, system, why
 from dreamer_tf.replay import Episodes
-from dreamer_tf.training import checkpoint, logdir, signals
+from dreamer_tf.training import checkpoint, logdir, signals, track
 from dreamer_tf.training.budget import check_replay, needs
 from dreamer_tf.training.build import build
 from dreamer_tf.training.evaluate import Stopped, cut_at, evaluate
@@ -78,6 +78,7 @@ def train(
     try:
         with contextlib.ExitStack() as stack:
             stack.callback(terminal.close)
+            track.check(run.track)
             place = stack.enter_context(logdir.locked(Path(run.logdir), terminal.say))
             run, config = logdir.check(run, config, terminal.say)
             components = (make or build)(run, config)
@@ -93,9 +94,10 @@ def train(
                 terminal.say,
                 components.agent.place,
             )
-            trainer = Trainer(run, components, terminal, clock, begin)
+            follow = functools.partial(track.start, run, config, terminal.say)
+            trainer = Trainer(run, components, terminal, clock, begin, follow)
             trainer.place = place
-            stack.callback(trainer.logs.close)
+            stack.callback(trainer.close)
             came = stack.enter_context(signals.noted())
             trainer.stop = lambda: came() or terminal.stop()
             trainer.train()
@@ -119,6 +121,7 @@ class Trainer:
       terminal: where to report.
       clock: seconds; decides when to save.
       begin: called once the run is sure to start, before its logs are opened.
+      follow: called after it, for who gets the metrics besides the run's files.
     """
 
     def __init__(
@@ -128,6 +131,7 @@ class Trainer:
         terminal: Terminal,
         clock: Callable[[], float],
         begin: Callable[[], None],
+        follow: Callable[[], track.Tracker],
     ):
         self.run, self.components = run, components
         self.terminal, self.clock = terminal, clock
@@ -168,7 +172,9 @@ class Trainer:
                 terminal.say(sentence)
         # Not before: a run that cannot be built or continued must leave no files.
         begin()
-        self.logs = Logs(path, position, self.progress.frames, terminal.say)
+        self.tracker = follow()
+        frames, say = self.progress.frames, terminal.say
+        self.logs = Logs(path, position, frames, say, self.tracker)
 
     def train(self) -> None:
         """Trains until the budget is spent, and saves a last checkpoint."""
@@ -217,6 +223,11 @@ class Trainer:
                     return
                 if stop:
                     raise Interrupted(stop, self.progress.frames)
+
+    def close(self) -> None:
+        """Closes the logs."""
+        self.logs.close()
+        self.tracker.close(done=self.progress.frames >= self.run.steps)
 
     def _say_finished(self) -> None:
         self.terminal.say(
