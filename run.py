@@ -130,7 +130,9 @@ class Video(OfARun):
 
         out = Path(self.out) if self.out else None
         numbers = (self.episodes, self.context, self.horizon, self.fps, self.seed)
-        for file in video.film_run(path, out, *numbers, length=self.length):
+        with output.Count() as count:
+            files = video.film_run(path, out, *numbers, length=self.length, count=count)
+        for file in files:
             output.say(str(file))
 
 

@@ -103,6 +103,14 @@ def trained(tmp_path_factory):
         yield path
 
 
+def test_films_are_counted(trained, tmp_path):
+    counted = []
+    video.film_run(trained, tmp_path, 1, 3, 8, count=counted.append)
+    assert counted[0] == "episode 1 of 1: decision 0"
+    assert counted[12] == "episode 1 of 1: decision 12"
+    assert counted[-2:] == ["openloop: picture 11 of 11", "writing the files"]
+
+
 def test_command(trained, tmp_path, capsys):
     command = ["video", f"--logdir={trained}", f"--out={tmp_path}", "--context=3"]
     assert run.main([*command, "--horizon=8", "--episodes=2", "--fps=5"]) == 0

@@ -5,8 +5,8 @@ import dataclasses
 import errno
 import functools
 import gc
-import operator
 import os
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +30,7 @@ from dreamer_tf.training.experience import (
     Decision,
     Episode,
     Update,
+    check_decision,
     experience,
 )
 from dreamer_tf.training.logs import Logs, Means
@@ -164,6 +165,7 @@ class Trainer:
             f"{sum(components.agent.param_count().values()):,} parameters, computed in "
             f"{components.agent.place}."
         )
+        terminal.say(f"Curves: {shlex.join(['tensorboard', '--logdir', str(path)])}")
         if components.observed:
             terminal.say(components.observed)
         terminal.say(needs(run, components))
@@ -192,8 +194,9 @@ class Trainer:
             self.terminal.say(f"Nothing to do: --steps={self.run.steps} is reached.")
             return
         saved, score, compiled = self.clock(), None, False
+        numbers = self.run.repeat, self.run.seed, self.since
         for event in experience(
-            self.components, self.progress, self.run.repeat, self.run.seed, self.since
+            self.components, self.progress, *numbers, self.terminal.compiling
         ):
             if isinstance(event, Update):
                 self.updates += 1
@@ -439,7 +442,7 @@ class Trainer:
 
     def _load(self, path: Path, damaged: set[str]) -> dict[str, Any]:
         components, loop = self.components, checkpoint.read(path, "loop")
-        _check_counts(loop)
+        checkpoint.check_counts(loop)
         components.agent.load_state_dict(checkpoint.read_arrays(path / "agent.npz"))
         schedule = checkpoint.read(path, "schedule")
         for name, value in schedule.items():
@@ -460,7 +463,7 @@ class Trainer:
         self.owed = loop.get("owed", False)
         self.short_episodes, self.short_frames = loop.get("short", (0, 0))
         self.since = Decision(**checkpoint.read(path, "decision"))
-        _check_decision(self.since, components)
+        check_decision(self.since, components)
         components.envs.load_state_dict(checkpoint.read(path, "envs"))
         if damaged:
             components.envs.give_up()
@@ -470,28 +473,3 @@ class Trainer:
                 "new episodes, and this run will not equal an uninterrupted one."
             )
         return loop["logs"]
-
-
-def _check_decision(decision: Decision, components: Components) -> None:
-    """Raises ValueError if an array is not of these environments and this agent."""
-    count = len(components.envs)
-    wanted = components.agent.initial_state(count)
-    wanted |= {"scores": np.zeros(count), "lengths": np.zeros(count)}
-    found = {**decision.state, "scores": decision.scores, "lengths": decision.lengths}
-    alike = all(np.shape(found[name]) == np.shape(wanted[name]) for name in wanted)
-    if not alike or len(decision.action) != count:
-        raise ValueError("the last decision's arrays have other shapes")
-
-
-def _check_counts(loop: dict[str, Any]) -> None:
-    """Raises TypeError if a number of the saved state is none."""
-    numbers = dict(loop["progress"])
-    numbers |= {k: loop[k] for k in ("updates", "logged", "filmed", "evaluated")}
-    numbers |= {f"logs/{name}": was["bytes"] for name, was in loop["logs"].items()}
-    for name, value in numbers.items():
-        try:
-            if operator.index(value) >= 0:
-                continue
-        except TypeError:
-            pass
-        raise TypeError(f"'{name}' is {value!r}")
