@@ -52,6 +52,7 @@ def test_time_left_counts_updates_made_at_once():
     """DreamerV1 collects 1000 frames and then makes 100 updates."""
     clock = Clock()
     terminal = Terminal(11_000, io.StringIO(), clock)
+    left(terminal, clock, (1, 500, 0))
     found = left(terminal, clock, (10, 1000, 100), (20, 1900, 100), (100, 2000, 200))
     assert "left" not in "".join(found[:2]) and found[2] == "13 min left"
 
