@@ -15,6 +15,7 @@ from dreamer_tf.configs import fields as configs
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import UserError
 from dreamer_tf.tools import video
+from dreamer_tf.training import load
 from dreamer_tf.training.terminal import Terminal
 from dreamer_tf.training.train import train
 from tests import fakes
@@ -99,7 +100,7 @@ def trained(tmp_path_factory):
     train(settings, config, [], None, Terminal(2, io.StringIO()))
     with pytest.MonkeyPatch.context() as patch:
         # Compiling once is enough for all that is asked of it below.
-        patch.setattr(video, "load_agent", functools.cache(video.load_agent))
+        patch.setattr(load, "load_agent", functools.cache(load.load_agent))
         yield path
 
 

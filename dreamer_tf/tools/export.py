@@ -33,9 +33,9 @@ from dreamer_tf.envs.base import Own, as_agents_do
 from dreamer_tf.envs.spaces import space_to_json
 from dreamer_tf.errors import UserError
 from dreamer_tf.files import replacing
-from dreamer_tf.training import checkpoint, logdir
+from dreamer_tf.training import load, logdir
 from dreamer_tf.training.build import env_arguments
-from dreamer_tf.training.load import load_agent
+from dreamer_tf.training.load import newest
 
 POLICY, WEIGHTS, ABOUT = "policy", "weights.npz", "export.json"
 
@@ -67,10 +67,8 @@ def export_run(
             "the same checkpoints."
         )
     out = (path / "export" if out is None else out).resolve()
-    _refuse_others(out)
-    saved = checkpoint.latest(path / logdir.CHECKPOINTS)
-    agent = load_agent(saved)
-    agent.frames = checkpoint.frames(saved)
+    _refuse_others(out, {POLICY, WEIGHTS, ABOUT})
+    agent, _ = newest(path)
     own = _own(run, agent)
     about: dict[str, Any] = {
         "version": agent.version,
@@ -87,6 +85,31 @@ def export_run(
         about |= save_policy(agent, mode, directory, own)
         (directory / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
     return [out / name for name in (POLICY, WEIGHTS, ABOUT)]
+
+
+def export_weights(path: Path, out: Path | None = None) -> list[Path]:
+    """Writes the weights of a run's newest checkpoint, see `training.load`.
+
+    Args:
+      path: the run's logdir.
+      out: directory of the files; `weights` in the logdir if None. Earlier weights
+        are replaced as a whole.
+
+    Returns:
+      The three files.
+
+    Raises:
+      UserError: no checkpoint, or a directory that cannot be written or holds
+        something else.
+    """
+    out = (path / "weights" if out is None else out).resolve()
+    names = (logdir.CONFIG, load.ABOUT, load.ARRAYS)
+    _refuse_others(out, set(names))
+    agent, frames = newest(path)
+    with replacing(out, f"--out={out}") as directory:
+        directory.mkdir()
+        load.save_weights(agent, frames, path, directory)
+    return [out / name for name in names]
 
 
 def _own(run: RunConfig, agent: Agent) -> Own:
@@ -349,14 +372,14 @@ def _to_front(x: Any, axis: int) -> Any:
 # --- Files ------------------------------------------------------------------------
 
 
-def _refuse_others(out: Path) -> None:
-    """Raises UserError if there is anything at `out` but an earlier export."""
+def _refuse_others(out: Path, own: set[str]) -> None:
+    """Raises UserError if there is anything at `out` but an earlier export, `own`."""
     if not out.exists():
         return
     if not out.is_dir():
         raise UserError(f"--out={out} is a file; give a directory.")
     found = {file.name for file in out.iterdir()}
-    if found and found != {POLICY, WEIGHTS, ABOUT}:
+    if found and found != own:
         raise UserError(
             f"--out={out} holds {min(found)} and is not an earlier export, which would "
             "be replaced: give a new directory."

@@ -22,11 +22,11 @@ from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.envs import episode_seed
 from dreamer_tf.errors import UserError
 from dreamer_tf.files import replacing
-from dreamer_tf.training import checkpoint, logdir
+from dreamer_tf.training import logdir
 from dreamer_tf.training.build import one_env
 from dreamer_tf.training.evaluate import cut_at
 from dreamer_tf.training.experience import BY_HAND
-from dreamer_tf.training.load import load_agent
+from dreamer_tf.training.load import newest
 
 SEQUENCES = 6  # side by side, at most
 GIF_FRAMES = 200  # of the policy, at most: GIFs are large
@@ -73,10 +73,8 @@ def film_run(
     run = logdir.read(path)
     if length is not None:
         run = dataclasses.replace(run, length=length)
-    saved = checkpoint.latest(path / logdir.CHECKPOINTS)
-    trained = checkpoint.frames(saved)
+    agent, trained = newest(path)
     out = _writable(path / "videos" if out is None else out)
-    agent = load_agent(saved)
     title = pictures.heading(run.version, run.task, trained)
     visible = _renders(run, say)
     with one_env(run, pictures=visible or None) as env:

@@ -29,7 +29,11 @@ from dreamer_tf.files import read_json, write_atomic
 from dreamer_tf.training.logdir import flat, shown
 
 TRACKED = "tracked.json"
-INSTALL = "python -m pip install -r requirements-track.txt"
+NEEDED = {"wandb": ("wandb",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}
+INSTALL = {  # requirements-track.txt has the versions that are tested
+    "wandb": "python -m pip install wandb",
+    "mlflow": "python -m pip install mlflow-skinny sqlalchemy alembic",
+}
 
 
 class Service(Protocol):
@@ -91,12 +95,12 @@ def check(name: str) -> None:
     if name == "none":
         return
     try:
-        for module in {"wandb": ["wandb"], "mlflow": ["mlflow", "sqlalchemy"]}[name]:
+        for module in NEEDED[name]:
             importlib.import_module(module)
     except ImportError as error:
         raise UserError(
             f"--track={name} needs a package that cannot be imported "
-            f"({_short(error)}): {INSTALL}"
+            f"({_short(error)}): {INSTALL[name]}"
         ) from error
 
 

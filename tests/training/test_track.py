@@ -95,7 +95,8 @@ def service(request, monkeypatch):
         module.tracking, sub.MlflowClient = sub, lambda tracking_uri: fake
         monkeypatch.setitem(sys.modules, request.param, module)
         monkeypatch.setitem(sys.modules, f"{request.param}.tracking", sub)
-        monkeypatch.setitem(sys.modules, "sqlalchemy", types.ModuleType("sqlalchemy"))
+        for name in ("sqlalchemy", "alembic"):
+            monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
         return fake
 
     return request.param, install
@@ -227,7 +228,8 @@ def test_a_missing_package(name, tmp_path, monkeypatch, capsys):
     assert command.main(argv) == 2
     error = capsys.readouterr().err
     assert f"--track={name} needs a package that cannot be imported" in error
-    assert "pip install -r requirements-track.txt" in error
+    package = {"wandb": "wandb", "mlflow": "mlflow-skinny sqlalchemy alembic"}[name]
+    assert error.endswith(f": python -m pip install {package}\n")
     assert error.count("\n") == 1 and not (tmp_path / "x").exists()
 
 
