@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import run
-from dreamer_tf import pictures
+from dreamer_tf import output, pictures
 from dreamer_tf.configs import fields as configs
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import UserError
@@ -104,15 +104,11 @@ def trained(tmp_path_factory):
         yield path
 
 
-def test_films_are_counted(trained, tmp_path):
+def test_command(trained, tmp_path, capsys, monkeypatch):
     counted = []
-    video.film_run(trained, tmp_path, 1, 3, 8, count=counted.append)
-    assert counted[0] == "episode 1 of 1: decision 0"
-    assert counted[12] == "episode 1 of 1: decision 12"
-    assert counted[-2:] == ["openloop: picture 11 of 11", "writing the files"]
-
-
-def test_command(trained, tmp_path, capsys):
+    monkeypatch.setattr(
+        output.Count, "__call__", lambda self, text: counted.append(text)
+    )
     command = ["video", f"--logdir={trained}", f"--out={tmp_path}", "--context=3"]
     assert run.main([*command, "--horizon=8", "--episodes=2", "--fps=5"]) == 0
     printed = capsys.readouterr().out.split()
@@ -126,6 +122,9 @@ def test_command(trained, tmp_path, capsys):
         frames = imageio.mimread(tmp_path / name, memtest=False)
         assert len(frames) == 2 * 13 and frames[0].shape[:2] == (352, 320)
     assert imageio.imread(tmp_path / "openloop.png").shape[2] == 3
+    assert counted[0] == "episode 1 of 2: decision 0"
+    assert counted[25] == "episode 2 of 2: decision 12"
+    assert counted[-2:] == ["openloop: picture 11 of 11", "writing the files"]
 
 
 @pytest.mark.parametrize(

@@ -70,12 +70,13 @@ def newest(path: pathlib.Path) -> tuple[Agent, int]:
       UserError: there is none.
     """
     if logdir.is_weights_only(path):
-        agent = load_agent(path)
         try:
-            agent.frames = int(read_json(path / ABOUT)["frames"])
+            frames = int(read_json(path / ABOUT)["frames"])
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise UserError(f"{path / ABOUT} is damaged ({reason(error)}).") from error
-        return agent, agent.frames
+        agent = load_agent(path)
+        agent.frames = frames
+        return agent, frames
     saved = checkpoint.latest(path / logdir.CHECKPOINTS)
     frames = checkpoint.frames(saved)
     agent = load_agent(saved)

@@ -66,8 +66,12 @@ def test_damaged_weights(saved, tmp_path):
     _, path = saved
     for name, change, sentence in (
         ("agent.npz", lambda data: data[:-30], "holds no readable agent"),
-        ("agent.json", lambda data: data[:-3], "holds no readable agent"),
-        ("agent.json", lambda data: data.replace(b": 120", b': "x"'), "is damaged"),
+        ("agent.json", lambda data: data[:-3], "agent.json is damaged"),
+        (
+            "agent.json",
+            lambda data: data.replace(b": 120", b': "x"'),
+            "damaged .invalid literal",
+        ),
     ):
         damaged = tmp_path / sentence / name
         shutil.copytree(path, damaged)
@@ -129,7 +133,7 @@ def test_exported_weights(weights, tmp_path, monkeypatch, capsys):
     assert "holds thesis.tex and is not an earlier export" in capsys.readouterr().err
 
 
-# --- The agents of the repository ------------------------------------------------------
+# --- The agents of the repository --------------------------------------------------
 
 
 @pytest.mark.parametrize("version", TESTS)
