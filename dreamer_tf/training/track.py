@@ -181,8 +181,8 @@ class Wandb:
             allow_val_change=True,
             settings=wandb.Settings(console="off", silent=True),
         )
-        if url := self._run.url:  # none offline
-            self.known["url"] = url
+        if not self._run.offline:
+            self.known["url"] = str(self._run.url)
         self._run.define_metric("frames")
         self._run.define_metric("*", step_metric="frames")
 

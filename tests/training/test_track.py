@@ -33,7 +33,7 @@ class Fake:
     """Both services at once: what they were asked to do is in `calls`."""
 
     def __init__(self, broken=""):
-        self.calls, self.broken, self.url = [], broken, None
+        self.calls, self.broken, self.offline = [], broken, True
         self.rows, self.status = [], None
 
     def __getattr__(self, name):
