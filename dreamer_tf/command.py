@@ -108,6 +108,8 @@ class Evaluate(OfARun):
             f"mean {mean:.1f}  std {std:.1f}  ({len(scores)} episodes, mode "
             f"{self.mode}, after {episodes[0].frames:,} frames)"
         )
+        if logdir.is_weights_only(path):
+            output.say(f"{path} holds weights only: these scores are written nowhere.")
 
 
 @dataclass(frozen=True)
@@ -131,23 +133,37 @@ class Video(OfARun):
 
         out = Path(self.out) if self.out else None
         numbers = (self.episodes, self.context, self.horizon, self.fps, self.seed)
-        for file in video.film_run(path, out, *numbers, length=self.length):
+        with output.Count() as count:
+            files = video.film_run(path, out, *numbers, length=self.length, count=count)
+        for file in files:
             output.say(str(file))
 
 
 @dataclass(frozen=True)
 class Export(OfARun):
-    """Writes the policy of the newest checkpoint as a SavedModel of TensorFlow."""
+    """Writes the policy of the newest checkpoint as a SavedModel of TensorFlow.
 
-    out: Folder = ""  # directory; LOGDIR/export if empty
+    With --weights_only, what load_agent and the other commands take instead of a run.
+    """
+
+    # directory; LOGDIR/export if empty, with --weights_only LOGDIR/weights
+    out: Folder = ""
     mode: Literal["eval", "train"] = "eval"  # how the policy acts
+    # instead, a directory with the weights and the settings alone: evaluate, video,
+    # export, load_agent and examples/dream.py take it as they take a run
+    weights_only: bool = False
 
     def run(self) -> None:
         path = self.path()
         from dreamer_tf.tools import export
 
         out = Path(self.out) if self.out else None
-        for file in export.export_run(path, out, self.mode):
+        files = (
+            export.export_weights(path, out)
+            if self.weights_only
+            else export.export_run(path, out, self.mode)
+        )
+        for file in files:
             output.say(str(file))
 
 

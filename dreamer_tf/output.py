@@ -13,6 +13,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -127,6 +128,38 @@ def say(text: str) -> None:
         raise Closed
     if why := getattr(sys.stdout, "lost", ""):
         raise UserError(f"Standard output cannot be written ({why}).")
+
+
+class Count:
+    """How far something is: a line of standard error that is replaced in place.
+
+    Nothing where that is no terminal. Used in a `with`, at whose end the line goes.
+
+    Args:
+      every: seconds between two of its texts.
+    """
+
+    def __init__(self, every: float = 0.1):
+        self._every, self._next = every, 0.0
+        self._shown = False
+
+    def __call__(self, text: str) -> None:
+        """Shows a text, if the last one has stood for long enough."""
+        now = time.monotonic()
+        if now >= self._next and getattr(sys.stderr, "isatty", bool)():
+            self._next, self._shown = now + self._every, True
+            self._write(text)
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> "Count":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._shown:
+            self._write("")
 
 
 def warn(text: str) -> None:

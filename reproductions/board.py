@@ -13,9 +13,11 @@ from dreamer_tf.training import terminal
 from reproductions.cells import (
     DONE,
     ELSEWHERE,
+    ENDING,
     FAILED,
     RECENT,
     RUNNING,
+    SAVING,
     WAITING,
     Cell,
     Status,
@@ -106,7 +108,7 @@ def table(grid: Mapping[Cell, Status], slots: int, height: int):
     room = max(1, height - 6)  # heading, borders, caption
     rows = list(grid)
     if len(rows) > room:
-        rows = [c for c in rows if grid[c].state in (RUNNING, ELSEWHERE, FAILED)]
+        rows = [c for c in rows if grid[c].state not in (WAITING, DONE)]
     left_out = len(rows) - room
     result = Table(caption=totals(grid, slots), caption_justify="left")
     for name in ("cell", "state", "frames", "%", "score", "frames/s", "left"):
@@ -132,13 +134,14 @@ def table(grid: Mapping[Cell, Status], slots: int, height: int):
 def totals(grid: Mapping[Cell, Status], slots: int) -> str:
     """All cells in one line: 100 cells: 3 done, 2 running, 95 waiting; ... left."""
     count = Counter(status.state for status in grid.values())
-    states = (DONE, RUNNING, ELSEWHERE, WAITING, FAILED)
+    states = (DONE, RUNNING, SAVING, ENDING, ELSEWHERE, WAITING, FAILED)
     counts = ", ".join(f"{count[state]} {state}" for state in states if count[state])
     frames = sum(min(s.frames, cell.frames) for cell, s in grid.items())
     budget = sum(cell.frames for cell in grid)
     text = f"{number_of_cells(len(grid))}: {counts}"
     text += f"; {100 * frames / budget:.1f} % of all frames"
-    left = grid_seconds_left(grid, slots)
+    interrupted = count[SAVING] or count[ENDING]
+    left = None if interrupted else grid_seconds_left(grid, slots)
     return f"{text}, {duration(left)} left" if left else text
 
 

@@ -19,6 +19,7 @@ from reproductions import scores, tasks
 ROOT = Path(__file__).parent.parent
 WAITING, RUNNING, ELSEWHERE = "waiting", "running", "elsewhere"
 DONE, FAILED = "done", "failed"
+SAVING, ENDING = "saving…", "ending"  # once the grid is interrupted
 RECENT = 5  # a status shows the mean of this many most recent scores
 
 
@@ -145,7 +146,8 @@ def look(cell: Cell, out: Path, status: Status) -> None:
         if isinstance(row.get("frames"), int):
             status.frames = row["frames"]
             speed = row.get("machine/frames_per_second")
-            status.speed = speed if isinstance(speed, float) else status.speed
+            learning = isinstance(speed, float) and row["updates"]
+            status.speed = speed if learning else status.speed
             break
     status.score = _score(cell.version, path / "scores.csv")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from dreamer_tf.errors import UserError
 from reproductions import launch
-from reproductions.cells import ROOT
+from reproductions.cells import ENDING, ROOT
 
 # Environment variables that cells get as they are set here: Ray does not pass them on.
 PASSED_ON = ("KERAS_BACKEND", "MUJOCO_GL")
@@ -32,6 +32,8 @@ class Cluster:
       UserError: Ray is missing, there is no cluster at the address, or no machine of
         it has room for a cell.
     """
+
+    ending = ENDING  # without saving
 
     def __init__(
         self, address: str, cpus: float, gpus: float, retries: int, workers: int | None

@@ -1,5 +1,6 @@
 """Runs the cells of a grid: starts, watches, retries and ends their processes."""
 
+import contextlib
 import ctypes
 import datetime
 import os
@@ -21,6 +22,7 @@ from reproductions.cells import (
     ELSEWHERE,
     FAILED,
     RUNNING,
+    SAVING,
     WAITING,
     Cell,
     Status,
@@ -38,7 +40,13 @@ LOOK_AGAIN = 5.0  # seconds between looks at a directory that another process ho
 
 
 class Launcher(Protocol):
-    """Starts cells somewhere; a job is whatever `start` returns."""
+    """Starts cells somewhere; a job is whatever `start` returns.
+
+    Attributes:
+      ending: state of a cell while `stop` ends it.
+    """
+
+    ending: str
 
     def slots(self) -> int:
         """How many cells may run at present."""
@@ -59,6 +67,8 @@ class Local:
     Args:
       workers: cells that run at the same time.
     """
+
+    ending = SAVING
 
     def __init__(self, workers: int):
         self._workers = workers
@@ -208,6 +218,11 @@ def run(
                 return grid
             time.sleep(pause)
     finally:
+        if jobs:
+            for cell in jobs:
+                grid[cell].state = launcher.ending
+            with contextlib.suppress(output.Closed):
+                show(grid, launcher.slots())
         launcher.stop(jobs.values())
 
 

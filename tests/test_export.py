@@ -1,21 +1,26 @@
 """Exported policies: they act as the agent does, and need nothing but TensorFlow."""
 
+import copy
 import dataclasses
 import io
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import gymnasium as gym
 import keras
 import numpy as np
 import pytest
 from gymnasium import spaces
 
 import run as command
-from dreamer_tf import engine, load_agent, v3
-from dreamer_tf.agent import POLICY
+from dreamer_tf import engine, load_agent, v1, v2, v3
+from dreamer_tf.agent import POLICY, make_agent
 from dreamer_tf.configs.fields import updated
 from dreamer_tf.configs.run import RunConfig
+from dreamer_tf.envs import action_size, make_env
+from dreamer_tf.envs import observations as seen_by_agents
 from dreamer_tf.errors import UserError
 from dreamer_tf.tools import export
 from dreamer_tf.training.terminal import Terminal
@@ -26,6 +31,8 @@ if keras.backend.backend() != "tensorflow":
     pytest.skip("a SavedModel is made by TensorFlow", allow_module_level=True)
 
 import tensorflow as tf
+
+from dreamer_tf.tools import own as own_module
 
 # The agent's policy is compiled by XLA, the SavedModel is not and merges the rows of
 # a batch in its own way: sums are rounded differently, in their last digits.
@@ -72,6 +79,7 @@ def case(test, shapes, actions, mode, size, slow=True, **changes):
 
 
 MANY, BOX = spaces.Discrete(3), test_v3.BOX
+MANY_ROOMS = spaces.Discrete(4, start=1)
 
 
 @pytest.mark.parametrize(
@@ -93,12 +101,13 @@ def test_acts_as_the_agent(test, shapes, actions, mode, size, changes, tmp_path)
     agent = noisy(test.tiny(shapes, actions, **changes))
     agent.frames = 2000
     names = export.save_policy(agent, mode, tmp_path)["names"]
-    act_alike(agent, tmp_path, names, mode, size)
+    policy = tf.saved_model.load(str(tmp_path / "policy"))
+    act_alike(agent, policy, names, mode, size)
+    step_alike(agent, policy, names, mode)
 
 
-def act_alike(agent, out, names, mode, size):
+def act_alike(agent, policy, names, mode, size):
     """Compares agent and export step by step, each with its own state."""
-    policy = tf.saved_model.load(str(out / "policy"))
     state, found = agent.initial_state(size), policy.initial_state(size)
     for obs in observations(agent, size):
         seed = engine.seed(agent.seed, POLICY, agent.decisions)
@@ -110,6 +119,248 @@ def act_alike(agent, out, names, mode, size):
         for key, name in names["state"].items():
             close(found[name], state[key])
         assert len(found) == len(state)
+
+
+def step_alike(agent, policy, names, mode):
+    """Compares agent and `step`; here the environment's own is as the agent's."""
+    state, found = agent.initial_state(1), policy.initial_state(1)
+    for obs in observations(agent, 1):
+        if obs["is_first"][0]:
+            found = policy.initial_state(1)
+        seed = engine.seed(agent.seed, POLICY, agent.decisions)
+        action, state = agent.policy(obs, state, mode)
+        seen = {names["obs"][key]: obs[key][0] for key in agent.shapes}
+        found = dict(policy.step(**seen, **found, seed=seed))
+        carried_out = action[0].argmax() if agent.discrete else action[0].clip(-1, 1)
+        np.testing.assert_allclose(
+            found.pop("action"), carried_out, TOLERANCE, TOLERANCE
+        )
+        for key, name in names["state"].items():
+            close(found[name], state[key])
+
+
+# --- The environment's own observations and actions --------------------------------
+
+
+class Rooms(gym.Env):
+    """Nested, of many types, with an entry that agents cannot use; pictures."""
+
+    observation_space = spaces.Dict(
+        {
+            "place": spaces.Dict(
+                {"x/y": spaces.Box(-5, 5, (2,), np.float64), "room": MANY_ROOMS}
+            ),
+            "said": spaces.Text(5),
+            "lights": spaces.Box(0, 1, (3,), np.bool_),
+            "view": spaces.Box(0, 255, (40, 21, 3), np.uint8),
+            "depth": spaces.Box(0, 1, (30, 30, 1), np.float32),
+            "map": spaces.Box(0, 255, (9, 7), np.uint8),
+        }
+    )
+    action_space = spaces.Box(
+        np.array([[0, -3], [-np.inf, 1]], "f4"), np.array([[1, 8], [np.inf, np.inf]])
+    )
+
+    def __init__(self):
+        self.observation_space = copy.deepcopy(self.observation_space)
+
+    def reset(self, *, seed=None, options=None):
+        self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        return self.observation_space.sample(), 0.0, False, False, {}
+
+
+class Lever(gym.Env):
+    """One whole number is seen, one is done; neither is counted from 0."""
+
+    observation_space = spaces.Discrete(5, start=-2)
+    action_space = spaces.Discrete(3, start=4)
+    render_mode, metadata = "rgb_array", {"render_modes": ["rgb_array"]}
+
+    def reset(self, *, seed=None, options=None):
+        self.seen = -2
+        return self.seen, {}
+
+    def step(self, action):
+        self.seen = (self.seen + 3) % 5 - 2
+        return self.seen, 0.0, False, False, {}
+
+    def render(self):
+        rng = np.random.default_rng(self.seen + 2)
+        return rng.integers(0, 256, (50, 70, 3), np.uint8)
+
+
+def given(env, entry, observation):
+    """What the environment gives for an entry, as callers have it."""
+    value = env.render() if entry.source == "env.render()" else observation
+    for key in entry.keys:
+        value = value[key]
+    return value
+
+
+class Watched(gym.Wrapper):
+    """Remembers what it observed and what it was given to do."""
+
+    def reset(self, **arguments):
+        self.seen, info = super().reset(**arguments)
+        return self.seen, info
+
+    def step(self, action):
+        self.taken = action
+        self.seen, *rest = super().step(action)
+        return self.seen, *rest
+
+
+def cart_pole():
+    return gym.make("CartPole-v1")
+
+
+def pendulum():
+    return gym.make("Pendulum-v1")
+
+
+ALL = [(make, "proprio") for make in (cart_pole, pendulum, Rooms, Lever)]
+ALL += [(make, obs) for make in (Rooms, Lever) for obs in ("image", "both")]
+
+
+@pytest.mark.parametrize(("make", "obs"), ALL)
+def test_the_environments_own_interface(make, obs):
+    """The same numbers as the adapter's, to the last bit."""
+    env = Watched(make())
+    adapter = make_env(env, obs=obs)
+    own, record = adapter.own(), adapter.reset(seed=3)
+    assert [entry.name for entry in own.entries] == list(adapter.obs_space.spaces)
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        for entry in own.entries:
+            value = given(env, entry, env.seen)
+            value = tf.convert_to_tensor(value, own_module.spec(entry, "x").dtype)
+            found = own_module.observed(entry, value, record[entry.name].shape)
+            assert found.dtype == record[entry.name].dtype
+            np.testing.assert_array_equal(found, record[entry.name])
+        size = action_size(adapter.action_space)
+        action = rng.uniform(-1.5, 1.5, size).astype(np.float32)
+        record = adapter.step(action)
+        found = own_module.carried_out(own.action, tf.constant(action)).numpy()
+        assert env.action_space.contains(found)
+        np.testing.assert_array_equal(found, env.taken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "test", "obs"),
+    [
+        pytest.param(cart_pole, test_v3, "proprio", id="v3-CartPole"),
+        pytest.param(pendulum, test_v2, "proprio", id="v2-Pendulum"),
+        pytest.param(Rooms, test_v3, "both", id="v3-Rooms"),
+        pytest.param(Lever, test_v1, "image", id="v1-Lever"),
+    ],
+)
+def test_on_the_raw_environment(make, test, obs, tmp_path):
+    """Two environments: one behind the adapter with the agent, one without either."""
+    adapter, mine = make_env(Watched(make()), obs=obs), make()
+    kind = {test_v1: v1, test_v2: v2, test_v3: v3}[test]
+    config = updated(kind.Config(), test.TINY)
+    spaces_of = adapter.obs_space, adapter.action_space
+    agent = noisy(make_agent(kind.__name__[-2:], *spaces_of, config))
+    own = adapter.own()
+    names = export.save_policy(agent, "eval", tmp_path, own)["names"]["obs"]
+    policy = tf.saved_model.load(str(tmp_path / "policy"))
+    state, record = agent.initial_state(1), adapter.reset(seed=3)
+    found, (observation, _) = policy.initial_state(1), mine.reset(seed=3)
+    for _ in range(8):
+        seed = engine.seed(agent.seed, POLICY, agent.decisions).tolist()
+        obs = {key: record[key][None] for key in [*agent.shapes, "is_first"]}
+        action, state = agent.policy(obs, state, "eval")
+        record = adapter.step(action[0])
+        seen = {names[e.name]: given(mine, e, observation) for e in own.entries}
+        found = dict(policy.step(**seen, **found, seed=seed))
+        action = found.pop("action").numpy()
+        observation = mine.step(action)[0]
+        np.testing.assert_allclose(action, adapter._env.taken, 1e-5, 1e-5)
+
+
+def test_what_is_described():
+    adapter = make_env(Rooms(), obs_keys="place.*")
+    names = {"place_x_y": "obs_place_x_y", "place_room": "obs_place_room"}
+    shapes = {"place_x_y": (2,), "place_room": (4,)}
+    about = own_module.described(adapter.own(), names, shapes)
+    assert about == {
+        "observations": {
+            "obs_place_x_y": {
+                "from": "observation['place']['x/y']",
+                "shape": [2],
+                "dtype": "float64",
+                "becomes": "its numbers as float32",
+            },
+            "obs_place_room": {
+                "from": "observation['place']['room']",
+                "shape": [],
+                "dtype": "int64",
+                "becomes": "one-hot",
+            },
+        },
+        "action": {
+            "shape": [2, 2],
+            "dtype": "float32",
+            "low": [[0.0, -3.0], [None, 1.0]],
+            "high": [[1.0, 8.0], [None, None]],
+        },
+    }
+    room, place = 'np.zeros((), "int64")', 'np.zeros((2,), "float64")'
+    zeros = f"{{'place': {{'room': {room}, 'x/y': {place}}}}}"
+    line = export._usage(adapter.own(), names)[3]
+    assert line == f"observation = {zeros}  # observation"
+    own = make_env(Lever(), obs="image").own()
+    about = own_module.described(own, {"image": "i"}, {"image": (64, 64, 3)})
+    assert about["observations"]["i"]["from"] == "env.render()"
+    assert about["observations"]["i"]["shape"] == [None, None, 3]
+    assert about["action"] == {
+        "shape": [],
+        "dtype": "int64",
+        "is": "a whole number from 4",
+    }
+
+
+def test_suite_tasks_take_time_steps():
+    with make_env("dmc_reacher_easy") as env:
+        own = env.own()
+    assert {e.name: (e.keys, e.shape, e.dtype) for e in own.entries} == {
+        "position": (("position",), (2,), "float64"),
+        "to_target": (("to_target",), (2,), "float64"),
+        "velocity": (("velocity",), (2,), "float64"),
+    }
+    assert own.action.dtype == "float64"
+    moved = own_module.carried_out(own.action, tf.constant([3.0, -0.25]))
+    np.testing.assert_array_equal(moved, [1, -0.25])
+
+
+@pytest.mark.parametrize("height", [1, 7, 64, 89, 210])
+@pytest.mark.parametrize("width", [1, 16, 64, 160])
+def test_pictures_are_resized_as_by_the_adapter(height, width):
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    for rows, columns in ((64, 64), (49, 8), (12, 97)):
+        np.testing.assert_array_equal(
+            own_module.resize(tf.constant(picture), rows, columns),
+            seen_by_agents.resize(picture, rows, columns),
+        )
+    np.testing.assert_array_equal(
+        own_module.scene(tf.constant(picture), 64), seen_by_agents.scene(picture, 64)
+    )
+
+
+def test_an_environment_that_has_changed():
+    with make_env("toy") as env:
+        agent = SimpleNamespace(obs_space=env.obs_space, action_space=env.action_space)
+    for changed, sentence in (
+        ({"obs": "both"}, "toy observes .* now, but the agent was trained with"),
+        ({"task": "toy_discrete"}, "takes actions .'discrete': 9. now, but the agent"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            export._own(dataclasses.replace(SETTINGS, **changed), agent)
+    assert export._own(SETTINGS, agent).action.shape == (2,)
 
 
 def close(found, expected):
@@ -158,7 +409,7 @@ import sys
 sys.modules.update(dict.fromkeys({ABSENT}))  # None: an import fails
 USAGE
 assert not any(map(sys.modules.get, {ABSENT}))
-print(action.tolist())
+print([one.tolist(), action.tolist()])
 """
 
 
@@ -178,6 +429,10 @@ def test_the_files_need_only_tensorflow(trained, tmp_path, capsys):
     act, start = (about["functions"][name] for name in ("act", "initial_state"))
     assert start["inputs"] == {"batch_size": {"shape": [], "dtype": "int32"}}
     assert start["outputs"].keys() == act["outputs"].keys() - {"action"}
+    step = about["functions"]["step"]
+    assert step["inputs"]["obs_offset"] == {"shape": [2], "dtype": "float32"}
+    assert step["outputs"]["action"] == {"shape": [2], "dtype": "float32"}
+    assert about["environment"]["action"]["low"] == [-1.0, -1.0]
     assert act["inputs"]["obs_offset"] == {"shape": [None, 2], "dtype": "float32"}
     assert act["outputs"]["action"] == {"shape": [None, 2], "dtype": "float32"}
     agent = load_agent(trained)
@@ -186,9 +441,9 @@ def test_the_files_need_only_tensorflow(trained, tmp_path, capsys):
         for name, value in weights.items():
             np.testing.assert_array_equal(value, agent.variables[name])
 
-    assert len(about["usage"]) == 6
     seed = engine.seed(agent.seed, POLICY, agent.decisions).tolist()
-    usage = "\n".join(about["usage"]).replace("[0, 0]", str(seed))
+    usage = "\n".join([*about["usage_of_act"], "one = action", *about["usage"]])
+    usage = usage.replace("[0, 0]", str(seed))
     printed = subprocess.run(
         [sys.executable, "-c", ALONE.replace("USAGE", usage)],
         cwd=out,
@@ -199,14 +454,17 @@ def test_the_files_need_only_tensorflow(trained, tmp_path, capsys):
     obs = {key: np.zeros((1, *shape), "f4") for key, shape in agent.shapes.items()}
     obs["is_first"] = np.ones(1, bool)
     action, _ = agent.policy(obs, agent.initial_state(1), "eval")
-    np.testing.assert_allclose([json.loads(printed)], action, TOLERANCE, TOLERANCE)
-    act_alike(agent, out, about["names"], "eval", 1)
+    of_act, of_step = json.loads(printed)
+    np.testing.assert_allclose([of_act], action, TOLERANCE, TOLERANCE)
+    np.testing.assert_allclose([of_step], action.clip(-1, 1), TOLERANCE, TOLERANCE)
+    policy = tf.saved_model.load(str(out / "policy"))
+    act_alike(agent, policy, about["names"], "eval", 1)
 
 
 NAMES = ("policy", "weights.npz", "export.json")
 
 
-def fake_policy(agent, mode, directory):
+def fake_policy(agent, mode, directory, own):
     """Stands in for `save_policy`, which takes seconds."""
     (directory / "policy").mkdir()
     (directory / "weights.npz").write_text(mode)
@@ -221,8 +479,8 @@ def test_an_earlier_export_is_replaced(trained, monkeypatch):
         assert (out / "weights.npz").read_text() == mode
     (out / "policy" / "mine").write_text("")
 
-    def full(agent, mode, directory):
-        fake_policy(agent, mode, directory)
+    def full(agent, mode, directory, own):
+        fake_policy(agent, mode, directory, own)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(export, "save_policy", full)

@@ -238,3 +238,33 @@ def test_flags_in_messages_exist(name):
         # `f"--loss_scales.{name}"` and the like.
         unknown = {u for u in unknown if not any(k.startswith(f"{u}.") for k in known)}
         assert not unknown
+
+
+class Screen(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_count_is_replaced_in_place(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Screen())
+    with output.Count(every=0.0) as count:
+        count("picture 1 of 2")
+        count("picture 2 of 2")
+    written = sys.stderr.getvalue()
+    assert written == "\rpicture 1 of 2\x1b[K\rpicture 2 of 2\x1b[K\r\x1b[K"
+
+
+def test_a_count_keeps_quiet(monkeypatch):
+    """Where nobody watches, and as long as the last text has not stood for a while."""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with output.Count(every=0.0) as count:
+        count("picture 1 of 2")
+    assert sys.stderr.getvalue() == ""
+    monkeypatch.setattr(sys, "stderr", Screen())
+    with output.Count(every=60.0) as count:
+        count("picture 1 of 2")
+        count("picture 2 of 2")
+    assert "2 of 2" not in sys.stderr.getvalue()
+    monkeypatch.setattr(sys, "stderr", None)
+    with output.Count() as count:
+        count("picture 1 of 2")

@@ -13,7 +13,8 @@ from dreamer_tf.configs import presets
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import UserError
 from dreamer_tf.training import build as building
-from dreamer_tf.training import checkpoint, evaluate, logdir, train
+from dreamer_tf.training import checkpoint, logdir, train
+from dreamer_tf.training import load as load_module
 from tests import fakes
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +41,7 @@ def small_world(monkeypatch):
 
     monkeypatch.setattr(presets, "load", load)
     monkeypatch.setattr(train, "build", build)
-    monkeypatch.setattr(evaluate, "load_agent", load_agent)
+    monkeypatch.setattr(load_module, "load_agent", load_agent)
     monkeypatch.setattr(building, "make_env", lambda *_, **__: fakes.FakeEnv())
 
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import run
-from dreamer_tf import pictures
+from dreamer_tf import output, pictures
 from dreamer_tf.configs import fields as configs
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import UserError
 from dreamer_tf.tools import video
+from dreamer_tf.training import load
 from dreamer_tf.training.terminal import Terminal
 from dreamer_tf.training.train import train
 from tests import fakes
@@ -99,11 +100,15 @@ def trained(tmp_path_factory):
     train(settings, config, [], None, Terminal(2, io.StringIO()))
     with pytest.MonkeyPatch.context() as patch:
         # Compiling once is enough for all that is asked of it below.
-        patch.setattr(video, "load_agent", functools.cache(video.load_agent))
+        patch.setattr(load, "load_agent", functools.cache(load.load_agent))
         yield path
 
 
-def test_command(trained, tmp_path, capsys):
+def test_command(trained, tmp_path, capsys, monkeypatch):
+    counted = []
+    monkeypatch.setattr(
+        output.Count, "__call__", lambda self, text: counted.append(text)
+    )
     command = ["video", f"--logdir={trained}", f"--out={tmp_path}", "--context=3"]
     assert run.main([*command, "--horizon=8", "--episodes=2", "--fps=5"]) == 0
     printed = capsys.readouterr().out.split()
@@ -117,6 +122,9 @@ def test_command(trained, tmp_path, capsys):
         frames = imageio.mimread(tmp_path / name, memtest=False)
         assert len(frames) == 2 * 13 and frames[0].shape[:2] == (352, 320)
     assert imageio.imread(tmp_path / "openloop.png").shape[2] == 3
+    assert counted[0] == "episode 1 of 2: decision 0"
+    assert counted[25] == "episode 2 of 2: decision 12"
+    assert counted[-2:] == ["openloop: picture 11 of 11", "writing the files"]
 
 
 @pytest.mark.parametrize(

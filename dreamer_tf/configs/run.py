@@ -67,6 +67,9 @@ class RunConfig:
     # seconds after which a process of environments that does not answer is started
     # again; 0: never
     env_timeout: UpToAMillion = 600.0
+    # where metrics go besides the run's own files: Weights & Biases or MLflow, each an
+    # optional package (requirements-track.txt)
+    track: Literal["none", "wandb", "mlflow"] = "none"
     # GPUs (without a GPU: CPU devices) that share every batch, whose size must be a
     # multiple of it; what is learned differs by rounding only. On TensorFlow more than
     # one run without XLA (--jit)
@@ -126,4 +129,4 @@ def _read_json(text: str, otherwise: Any) -> Any:
 # What may differ when a run is continued: none of it changes what was learned.
 CHANGEABLE: tuple[str, ...] = ("steps", "logdir", "workers", "log_every", "save_every")
 CHANGEABLE += ("eval_every", "eval_episodes", "video_every", "env_timeout")
-CHANGEABLE += ("devices", "gpu_memory_gb")
+CHANGEABLE += ("devices", "gpu_memory_gb", "track")

@@ -6,6 +6,7 @@ led to the observation beside them; on the first record both are zero.
 """
 
 import abc
+import dataclasses
 import itertools
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -119,6 +120,10 @@ class Env(abc.ABC):
     @abc.abstractmethod
     def render(self, size: int | None = None) -> np.ndarray:
         """The scene as uint8 `[H, W, 3]`, for videos."""
+
+    def own(self) -> "Own":
+        """What the environment itself observes and takes; here: as agents do."""
+        return as_agents_do(self.obs_space, self.action_space)
 
     def close(self) -> None:  # noqa: B027 (most have nothing)
         """Frees what the environment holds."""
@@ -290,20 +295,96 @@ class ActionScale:
     Args:
         low, high: the bounds, of any shape; infinite where there is none.
         dtype: of the result.
+
+    Attributes:
+        bounds: low and high in that type.
+        low, half: float64; an action a becomes low + (a + 1) half, clipped to `bounds`.
     """
 
     def __init__(self, low: np.ndarray, high: np.ndarray, dtype: Any = np.float64):
-        self._bounds = np.asarray(low, dtype), np.asarray(high, dtype)
-        low, high = (np.asarray(bound, np.float64) for bound in self._bounds)
+        self.bounds = np.asarray(low, dtype), np.asarray(high, dtype)
+        low, high = (np.asarray(bound, np.float64) for bound in self.bounds)
         # As far as there is no bound, the length of the interval is 2.
         below_high = np.where(np.isfinite(high), high - 2, -1)
-        self._low = np.where(np.isfinite(low), low, below_high)
-        high = np.where(np.isfinite(high), high, self._low + 2)
-        self._half = high / 2 - self._low / 2  # whose double may be too large a number
+        self.low = np.where(np.isfinite(low), low, below_high)
+        high = np.where(np.isfinite(high), high, self.low + 2)
+        self.half = high / 2 - self.low / 2  # whose double may be too large a number
 
     def __call__(self, action: np.ndarray | int) -> np.ndarray:
         """Takes an action `[A]` as agents give it; the result lies in the bounds."""
-        low, high = self._bounds
+        low, high = self.bounds
         with np.errstate(over="ignore"):  # it is clipped
-            moved = self._low + (np.asarray(action, np.float64) + 1) * self._half
+            moved = self.low + (np.asarray(action, np.float64) + 1) * self.half
             return np.clip(moved.astype(low.dtype), low, high)
+
+
+# --- The environment's own observations and actions -----------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnEntry:
+    """Where an entry of `Env.obs_space` comes from, and what is done to it.
+
+    Attributes:
+        name: of the entry.
+        source: what holds the value, as Python that callers of the environment know.
+        keys: that lead to the value there; none if it is all of it.
+        shape, dtype: of the value; None in the shape is any size.
+        kind: "vector": its numbers as float32, in the entry's shape; "one_hot": the
+            number `start` + i becomes 1 at place i; "picture": squeezed into the
+            entry's square, floats times 255; "scene": the same in its proportions, on
+            black.
+        start: of "one_hot".
+    """
+
+    name: str
+    source: str
+    keys: tuple[Any, ...]
+    shape: tuple[int | None, ...]
+    dtype: str
+    kind: str
+    start: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnAction:
+    """What the environment itself takes as an action.
+
+    Attributes:
+        shape, dtype: of it; () for a Discrete.
+        scale: from an agent's action; None: it is `start` plus the index.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    scale: ActionScale | None = None
+    start: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """The environment's own interface, which an exported policy has too."""
+
+    entries: tuple[OwnEntry, ...]
+    action: OwnAction
+
+
+def as_agents_do(
+    obs_space: spaces.Dict, action_space: spaces.Box | spaces.Discrete
+) -> Own:
+    """Of an environment that has the spaces of agents, but takes an index."""
+    entries = [
+        OwnEntry(
+            name,
+            "observation",
+            (name,),
+            tuple(space.shape or ()),
+            str(space.dtype),
+            "picture" if is_image(space) else "vector",
+        )
+        for name, space in obs_space.spaces.items()
+    ]
+    if isinstance(action_space, spaces.Discrete):
+        return Own(tuple(entries), OwnAction((), "int64"))
+    scale = ActionScale(action_space.low, action_space.high, np.float32)
+    return Own(tuple(entries), OwnAction(action_space.shape, "float32", scale))

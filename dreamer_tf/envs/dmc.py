@@ -16,6 +16,9 @@ from dreamer_tf.envs import gl
 from dreamer_tf.envs.base import (
     ActionScale,
     Env,
+    Own,
+    OwnAction,
+    OwnEntry,
     Record,
     action_box,
     box,
@@ -142,6 +145,21 @@ class DMC(Env):
     def render(self, size: int | None = None) -> np.ndarray:
         gl.choose()
         return self._picture(size or self._size)
+
+    def own(self) -> Own:
+        entries = []
+        if "image" in self.obs_space.spaces:
+            size = self._size
+            call = f"env.physics.render({size}, {size}, camera_id={self._camera})"
+            shape = (size, size, 3)
+            entries.append(OwnEntry("image", call, (), shape, "uint8", "picture"))
+        specs = self._env.observation_spec()
+        for name, key in self._vectors.items():
+            shape, dtype = specs[key].shape, str(specs[key].dtype)
+            where = "time_step.observation", (key,)
+            entries.append(OwnEntry(name, *where, shape, dtype, "vector"))
+        spec = self._env.action_spec()
+        return Own(tuple(entries), OwnAction(spec.shape, "float64", self._scale))
 
     def close(self) -> None:
         with calling(self._title, "close"):

@@ -27,7 +27,7 @@ Actions are Discrete, or a Box of floats, into which [-1, 1] is mapped by the ru
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -39,6 +39,9 @@ from dreamer_tf.envs.base import (
     ONE_HOT,
     ActionScale,
     Env,
+    Own,
+    OwnAction,
+    OwnEntry,
     Record,
     action_box,
     box,
@@ -57,6 +60,8 @@ class Entry(NamedTuple):
     keys: tuple[Any, ...]
     space: spaces.Box
     convert: observations.Convert
+    theirs: spaces.Box | spaces.Discrete
+    kind: str  # of `OwnEntry`
 
 
 class Found(NamedTuple):
@@ -120,8 +125,7 @@ class Gymnasium(Env):
                     'images are called "image"): rename one.'
                 )
             space[entry.name] = entry.space
-        self._scale: Callable[[Any], Any]
-        action_space, self._scale = _action(_space(self._env, title, "action_space"))
+        action_space, self._action = _action(_space(self._env, title, "action_space"))
         super().__init__(space, action_space, repeat, length)
         self._title, self._owner = title, self._env
         self._observation: Any = None
@@ -136,7 +140,7 @@ class Gymnasium(Env):
         self._observation = result[0]
 
     def _frame(self, action: np.ndarray | int) -> tuple[float, bool, bool]:
-        result = self._env.step(self._scale(action))
+        result = self._env.step(_carried_out(self._action, action))
         if not isinstance(result, tuple) or len(result) != 5:
             raise foreign.wrong_result(self._title, "step", self._env, result)
         self._observation, reward, terminated, truncated, _ = result
@@ -195,6 +199,25 @@ class Gymnasium(Env):
                 f"{self._title} cannot be rendered, as {error}: return uint8 "
                 f"[H, W, 3] from render(), {instead}."
             ) from error
+
+    def own(self) -> Own:
+        entries = [
+            OwnEntry(
+                entry.name,
+                "observation",
+                entry.keys,
+                tuple(entry.theirs.shape or ()),
+                str(entry.theirs.dtype),
+                entry.kind,
+                int(getattr(entry.theirs, "start", 0)),
+            )
+            for entry in self._entries
+        ]
+        if self._render:
+            shape = (None, None, 3)
+            rendered = OwnEntry("image", "env.render()", (), shape, "uint8", "scene")
+            entries.insert(0, rendered)
+        return Own(tuple(entries), self._action)
 
     def close(self) -> None:
         with calling(self._title, "close", self._env):
@@ -309,23 +332,27 @@ def _entry(space: spaces.Space, keys: tuple[Any, ...], size: int, obs: str) -> E
     if isinstance(space, spaces.Discrete):
         _check_choices(space, f'observation entry "{path or "vector"}"')
         convert = observations.one_hot(space)
-        return Entry(path or "vector", keys, box((int(space.n),)), convert)
+        ours = box((int(space.n),))
+        return Entry(path or "vector", keys, ours, convert, space, "one_hot")
     if (
         isinstance(space, spaces.Box)
         and obs == "proprio"
         and observations.is_grid(space)
     ):
         convert = observations.grid(space)
-        return Entry(path or "vector", keys, box((space.low.size,)), convert)
+        ours = box((space.low.size,))
+        return Entry(path or "vector", keys, ours, convert, space, "vector")
     if isinstance(space, spaces.Box) and observations.is_picture(
         space, path or "image"
     ):
         channels = space.shape[2] if len(space.shape) == 3 else 1
         convert = observations.picture(space, size)
-        return Entry(path or "image", keys, image_box(size, size, channels), convert)
+        ours = image_box(size, size, channels)
+        return Entry(path or "image", keys, ours, convert, space, "picture")
     if isinstance(space, spaces.Box):
         convert = observations.vector(space)
-        return Entry(path or "vector", keys, box(space.shape), convert)
+        ours = box(space.shape)
+        return Entry(path or "vector", keys, ours, convert, space, "vector")
     raise UserError(
         f"The observation {where} is {shorten(space)}, but only Box, Discrete and "
         "Dict are supported: wrap the environment, for example in "
@@ -335,21 +362,28 @@ def _entry(space: spaces.Space, keys: tuple[Any, ...], size: int, obs: str) -> E
 
 def _action(
     space: spaces.Space,
-) -> tuple[spaces.Box | spaces.Discrete, Callable[[Any], Any]]:
-    """Our action space, and the map from our actions to theirs."""
+) -> tuple[spaces.Box | spaces.Discrete, OwnAction]:
+    """Our action space, and what their actions are."""
     if isinstance(space, spaces.Discrete):
         _check_choices(space, "action space")
-        start = int(space.start)
-        return spaces.Discrete(int(space.n)), lambda index: start + index
+        theirs = OwnAction((), str(space.dtype), start=int(space.start))
+        return spaces.Discrete(int(space.n)), theirs
     if isinstance(space, spaces.Box) and space.dtype.kind == "f" and space.low.size:
         scale = ActionScale(space.low.ravel(), space.high.ravel(), space.dtype)
-        shape = space.shape
-        return action_box(space.low.size), lambda action: scale(action).reshape(shape)
+        theirs = OwnAction(space.shape, str(space.dtype), scale)
+        return action_box(space.low.size), theirs
     raise UserError(
         f"The action space is {shorten(space)}, but only Discrete and Box of "
         "floats are supported: wrap the environment in "
         "gymnasium.wrappers.TransformAction."
     )
+
+
+def _carried_out(theirs: OwnAction, action: np.ndarray | int) -> Any:
+    """Their action for ours."""
+    if theirs.scale is None:
+        return theirs.start + action
+    return theirs.scale(action).reshape(theirs.shape)
 
 
 def _check_choices(space: spaces.Discrete, what: str) -> None:

@@ -1,9 +1,13 @@
 """A run's policy as files that need nothing but TensorFlow.
 
-    OUT/policy/       SavedModel with `initial_state` and `act`, for any batch size
-    OUT/weights.npz   the variables that `act` reads, by the agent's names
+    OUT/policy/       SavedModel with `initial_state`, `step` and `act`
+    OUT/weights.npz   the variables that they read, by the agent's names
     OUT/export.json   the run it comes from; names, shapes and dtypes of inputs and
-                      outputs; and, at its end, six lines of Python that use it
+                      outputs; and, at its end, lines of Python that use it
+
+`step` takes what the environment itself observes, and returns the action that it takes
+itself: no other code is needed. `act` decides for many environments at once; it takes
+observations, and returns actions, as agents do.
 
 The policy's state goes in and out by name, and the seed of its noise goes in: the same
 inputs give the same action.
@@ -23,12 +27,15 @@ from absl import logging
 
 from dreamer_tf.agent import Agent
 from dreamer_tf.configs.fields import to_dict
+from dreamer_tf.configs.run import RunConfig
+from dreamer_tf.envs import make_env
+from dreamer_tf.envs.base import Own, as_agents_do
 from dreamer_tf.envs.spaces import space_to_json
 from dreamer_tf.errors import UserError
 from dreamer_tf.files import replacing
-from dreamer_tf.training import checkpoint, logdir
+from dreamer_tf.training import load, logdir
 from dreamer_tf.training.build import env_arguments
-from dreamer_tf.training.load import load_agent
+from dreamer_tf.training.load import newest
 
 POLICY, WEIGHTS, ABOUT = "policy", "weights.npz", "export.json"
 
@@ -48,8 +55,9 @@ def export_run(
       The three files named above.
 
     Raises:
-      UserError: no checkpoint, another backend than TensorFlow, or a directory that
-        cannot be written or holds something else.
+      UserError: no checkpoint, another backend than TensorFlow, an environment that
+        cannot be made or has changed, or a directory that cannot be written or holds
+        something else.
     """
     run = logdir.read(path)
     if keras.backend.backend() != "tensorflow":
@@ -59,10 +67,9 @@ def export_run(
             "the same checkpoints."
         )
     out = (path / "export" if out is None else out).resolve()
-    _refuse_others(out)
-    saved = checkpoint.latest(path / logdir.CHECKPOINTS)
-    agent = load_agent(saved)
-    agent.frames = checkpoint.frames(saved)
+    _refuse_others(out, {POLICY, WEIGHTS, ABOUT})
+    agent, _ = newest(path)
+    own = _own(run, agent)
     about: dict[str, Any] = {
         "version": agent.version,
         "mode": mode,
@@ -75,35 +82,86 @@ def export_run(
     }
     with replacing(out, f"--out={out}") as directory:
         directory.mkdir()
-        about |= save_policy(agent, mode, directory)
+        about |= save_policy(agent, mode, directory, own)
         (directory / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
     return [out / name for name in (POLICY, WEIGHTS, ABOUT)]
 
 
+def export_weights(path: Path, out: Path | None = None) -> list[Path]:
+    """Writes the weights of a run's newest checkpoint, see `training.load`.
+
+    Args:
+      path: the run's logdir.
+      out: directory of the files; `weights` in the logdir if None. Earlier weights
+        are replaced as a whole.
+
+    Returns:
+      The three files.
+
+    Raises:
+      UserError: no checkpoint, or a directory that cannot be written or holds
+        something else.
+    """
+    out = (path / "weights" if out is None else out).resolve()
+    names = (logdir.CONFIG, load.ABOUT, load.ARRAYS)
+    _refuse_others(out, set(names))
+    agent, frames = newest(path)
+    with replacing(out, f"--out={out}") as directory:
+        directory.mkdir()
+        load.save_weights(agent, frames, path, directory)
+    return [out / name for name in names]
+
+
+def _own(run: RunConfig, agent: Agent) -> Own:
+    """What the run's environment itself observes and takes."""
+    with make_env(run.task, run.seed, **env_arguments(run)) as env:
+        seen, taken = space_to_json(env.obs_space), space_to_json(env.action_space)
+        if seen != space_to_json(agent.obs_space):
+            raise UserError(
+                f"{run.task} observes {seen} now, but the agent was trained with "
+                f"{space_to_json(agent.obs_space)}."
+            )
+        if taken != space_to_json(agent.action_space):
+            raise UserError(
+                f"{run.task} takes actions {taken} now, but the agent was trained with "
+                f"{space_to_json(agent.action_space)}."
+            )
+        return env.own()
+
+
 def save_policy(
-    agent: Agent, mode: Literal["eval", "train"], directory: Path
+    agent: Agent,
+    mode: Literal["eval", "train"],
+    directory: Path,
+    own: Own | None = None,
 ) -> dict[str, Any]:
     """Writes the SavedModel and the weights into a directory.
 
     Args:
       agent: its `frames` decide how much a DreamerV1 of mode "train" explores.
       mode: how the policy acts.
+      own: what the environment itself observes and takes; None: as agents do.
 
     Returns:
-      What export.json says of them: `names` (entry -> tensor), `functions` (their
-      inputs and outputs; None in a shape is the batch) and `usage`.
+      What export.json says of them: `names` (entry -> tensor), `environment` (its own
+      observations and action), `functions` (their inputs and outputs; None in a shape
+      is the batch of `act`, or any size), `usage` of `step`, and `usage_of_act`.
 
     Raises:
       OSError: the directory cannot be written.
     """
     import tensorflow as tf  # not above: it may be missing where JAX is installed
 
+    from dreamer_tf.tools import own as adapter
+
+    own = own or as_agents_do(agent.obs_space, agent.action_space)
     obs, state = _names("obs", agent.shapes), _names("state", agent.initial_state(1))
-    functions = _functions(agent, mode, obs, state)
+    functions = _functions(agent, mode, obs, state, own)
     used = {id(variable) for variable in functions["act"].variables}
     weights = {k: v for k, v in agent.variables.items() if id(v.value) in used}
     module = tf.Module()
-    module.act, module.initial_state = functions["act"], functions["initial_state"]
+    for name, function in functions.items():
+        setattr(module, name, function)
     module.weights = [v.value for v in weights.values()]
     arrays: dict[str, Any] = {k: np.asarray(v) for k, v in weights.items()}
     np.savez(directory / WEIGHTS, **arrays)
@@ -114,6 +172,7 @@ def save_policy(
         raise OSError(error.message) from error
     return {
         "names": {"obs": obs, "state": state},
+        "environment": adapter.described(own, obs, agent.shapes),
         "functions": {
             name: {
                 "inputs": _described(_inputs(function)),
@@ -121,15 +180,22 @@ def save_policy(
             }
             for name, function in functions.items()
         },
-        "usage": _usage(agent, obs),
+        "usage": _usage(own, obs),
+        "usage_of_act": _usage_of_act(agent, obs),
     }
 
 
 def _functions(
-    agent: Agent, mode: str, obs_names: dict[str, str], state_names: dict[str, str]
+    agent: Agent,
+    mode: str,
+    obs_names: dict[str, str],
+    state_names: dict[str, str],
+    own: Own,
 ) -> dict[str, Any]:
-    """The two functions, traced: keyword arguments in, a dictionary out."""
+    """The three functions, traced: keyword arguments in, a dictionary out."""
     import tensorflow as tf
+
+    from dreamer_tf.tools import own as adapter
 
     start, axes = agent.initial_state(1), _batch_axes(agent)
 
@@ -162,6 +228,22 @@ def _functions(
         result = action, new._asdict() | {"action": action}
         return tf.nest.map_structure(lambda x: x[0], result)
 
+    def step(**inputs):
+        obs = {
+            entry.name: adapter.observed(
+                entry, inputs[obs_names[entry.name]], agent.shapes[entry.name]
+            )[None]
+            for entry in own.entries
+        }
+        obs["is_first"] = tf.constant([False])  # the first state is `initial_state`
+        state = {key: inputs[name] for key, name in state_names.items()}
+        noise = agent.draw_policy(inputs["seed"], obs, state)
+        state["frames"] = tf.fill([1, 1], float(agent.frames))  # for V1
+        action, new = agent.policy_step(noise, obs, state, mode=mode)
+        new = {state_names[key]: x for key, x in new._asdict().items()}
+        new[state_names["action"]] = action
+        return {"action": adapter.carried_out(own.action, action[0])} | new
+
     def batch(name, like):
         return tf.TensorSpec((None, *like.shape), like.dtype, name)
 
@@ -169,12 +251,23 @@ def _functions(
     inputs += [tf.TensorSpec((None,), tf.bool, "is_first")]
     inputs += [batch(name, start[key][0]) for key, name in state_names.items()]
     inputs += [tf.TensorSpec((2,), tf.int32, "seed")]
+    inputs_of_one = [adapter.spec(e, obs_names[e.name]) for e in own.entries]
+    inputs_of_one += [
+        tf.TensorSpec(start[key].shape, start[key].dtype, name)
+        for key, name in state_names.items()
+    ]
+    inputs_of_one.append(inputs[-1])
     size = tf.TensorSpec((), tf.int32, "batch_size")
     # Without XLA, which not every build of TensorFlow has.
-    begin, go_on = (tf.function(f, autograph=False) for f in (initial_state, act))
     return {
-        "initial_state": begin.get_concrete_function(batch_size=size),
-        "act": go_on.get_concrete_function(**{spec.name: spec for spec in inputs}),
+        function.__name__: tf.function(function, autograph=False).get_concrete_function(
+            **{spec.name: spec for spec in specs}
+        )
+        for function, specs in (
+            (initial_state, [size]),
+            (step, inputs_of_one),
+            (act, inputs),
+        )
     }
 
 
@@ -204,7 +297,39 @@ def _described(tensors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _usage(agent: Agent, names: Mapping[str, str]) -> list[str]:
+def _usage(own: Own, names: Mapping[str, str]) -> list[str]:
+    """Lines of Python that run where export.json lies, and decide once."""
+    from dreamer_tf.tools import own as adapter
+
+    given: dict[Any, Any] = {}  # what the environment gives, as zeros
+    seen = []
+    for entry in own.entries:
+        variable = "picture" if entry.source.endswith(")") else "observation"
+        tree, keys = given, [(variable, entry.source), *entry.keys]
+        for key in keys[:-1]:
+            tree = tree.setdefault(key, {})
+        shape = tuple(64 if side is None else side for side in entry.shape)
+        tree[keys[-1]] = _Code(f'np.zeros({shape}, "{entry.dtype}")')
+        seen.append(f"{names[entry.name]}={adapter.where(entry, variable)}")
+    return [
+        "import numpy as np, tensorflow as tf",
+        f'policy = tf.saved_model.load("{POLICY}")',
+        "state = policy.initial_state(1)  # at the beginning of every episode",
+        *(f"{name} = {value}  # {source}" for (name, source), value in given.items()),
+        f"state = dict(policy.step({', '.join(seen)}, **state, "
+        "seed=[0, 0]))  # another seed at every decision",
+        'action = state.pop("action").numpy()  # as the environment takes it; state: '
+        "for the next call",
+    ]
+
+
+class _Code(str):
+    """Python that is shown as it is."""
+
+    __repr__ = str.__str__
+
+
+def _usage_of_act(agent: Agent, names: Mapping[str, str]) -> list[str]:
     """Six lines of Python that run where export.json lies."""
     obs = ", ".join(
         f'"{names[key]}": np.zeros({(1, *shape)}, "{agent.obs_space[key].dtype}")'
@@ -247,14 +372,14 @@ def _to_front(x: Any, axis: int) -> Any:
 # --- Files ------------------------------------------------------------------------
 
 
-def _refuse_others(out: Path) -> None:
-    """Raises UserError if there is anything at `out` but an earlier export."""
+def _refuse_others(out: Path, own: set[str]) -> None:
+    """Raises UserError if there is anything at `out` but an earlier export, `own`."""
     if not out.exists():
         return
     if not out.is_dir():
         raise UserError(f"--out={out} is a file; give a directory.")
     found = {file.name for file in out.iterdir()}
-    if found and found != {POLICY, WEIGHTS, ABOUT}:
+    if found and found != own:
         raise UserError(
             f"--out={out} holds {min(found)} and is not an earlier export, which would "
             "be replaced: give a new directory."

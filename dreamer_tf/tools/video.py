@@ -22,11 +22,11 @@ from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.envs import episode_seed
 from dreamer_tf.errors import UserError
 from dreamer_tf.files import replacing
-from dreamer_tf.training import checkpoint, logdir
+from dreamer_tf.training import logdir
 from dreamer_tf.training.build import one_env
 from dreamer_tf.training.evaluate import cut_at
 from dreamer_tf.training.experience import BY_HAND
-from dreamer_tf.training.load import load_agent
+from dreamer_tf.training.load import newest
 
 SEQUENCES = 6  # side by side, at most
 GIF_FRAMES = 200  # of the policy, at most: GIFs are large
@@ -46,6 +46,7 @@ def film_run(
     seed: int = 0,
     say: Callable[[str], None] = print,
     length: int | None = None,
+    count: Callable[[str], None] = lambda text: None,
 ) -> list[Path]:
     """Plays episodes with the newest checkpoint and films prediction and policy.
 
@@ -60,6 +61,7 @@ def film_run(
       say: receives a sentence if the environment cannot be rendered, or if an episode
         is cut.
       length: longest episode in frames; None: as in the run.
+      count: receives how far it is, such as "episode 1 of 1: decision 20".
 
     Returns:
       The files: openloop.mp4, .gif and .png, policy.mp4 and .gif.
@@ -71,20 +73,23 @@ def film_run(
     run = logdir.read(path)
     if length is not None:
         run = dataclasses.replace(run, length=length)
-    saved = checkpoint.latest(path / logdir.CHECKPOINTS)
-    trained = checkpoint.frames(saved)
+    agent, trained = newest(path)
     out = _writable(path / "videos" if out is None else out)
-    agent = load_agent(saved)
     title = pictures.heading(run.version, run.task, trained)
     visible = _renders(run, say)
     with one_env(run, pictures=visible or None) as env:
         numbers = (episodes, (seed, BY_HAND), cut_at(run, LONGEST))
         played, written = _play(
-            agent, env, *numbers, out, visible, fps or POLICY_FPS, say
+            agent, env, *numbers, out, visible, fps or POLICY_FPS, say, count
         )
     batch = _batch(played, context, horizon)
+    count("predicting")
     result = pictures.predict(agent, batch, context).first(context + horizon)
-    frames = list(pictures.animate(result, title))
+    frames = []
+    for frame in pictures.animate(result, title):
+        frames.append(frame)
+        count(f"openloop: picture {len(frames)} of {context + horizon}")
+    count("writing the files")
     fps = fps or OPENLOOP_FPS
     with replacing(out / "openloop.mp4") as file, _mp4(file, fps) as film:
         for frame in frames:
@@ -106,6 +111,7 @@ def _play(
     visible: bool,
     fps: int,
     say: Callable[[str], None],
+    count: Callable[[str], None],
 ) -> tuple[list[dict[str, np.ndarray]], list[Path]]:
     """Plays episodes and films them, if they are `visible`.
 
@@ -129,6 +135,7 @@ def _play(
                 latents = {name: np.asarray(state[name])[0] for name in agent.latents}
                 rows.append({**record, **latents})
                 score += float(record["reward"])
+                count(f"episode {number + 1} of {episodes}: decision {len(rows) - 1}")
                 if visible:
                     text = f"episode {number + 1}   decision {len(rows) - 1}"
                     frame = _scene(env.render(POLICY_SIZE), text, score)

@@ -391,6 +391,20 @@ def disk_bytes(agent: int, replay: float) -> float:
     return AT_ONCE * OVERHEAD * (agent + replay + EXTRA_BYTES)
 
 
+def check_counts(loop: dict[str, Any]) -> None:
+    """Raises TypeError if a number of the saved state is none."""
+    numbers = dict(loop["progress"])
+    numbers |= {k: loop[k] for k in ("updates", "logged", "filmed", "evaluated")}
+    numbers |= {f"logs/{name}": was["bytes"] for name, was in loop["logs"].items()}
+    for name, value in numbers.items():
+        try:
+            if operator.index(value) >= 0:
+                continue
+        except TypeError:
+            pass
+        raise TypeError(f"'{name}' is {value!r}")
+
+
 # --- One entry of the state ----------------------------------------------------
 
 

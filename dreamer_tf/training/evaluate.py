@@ -16,10 +16,10 @@ from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.envs import check_record, episode_seed
 from dreamer_tf.errors import UserError, reason
 from dreamer_tf.files import append_lines
-from dreamer_tf.training import checkpoint, logdir
+from dreamer_tf.training import logdir
 from dreamer_tf.training.build import one_env
 from dreamer_tf.training.experience import BY_HAND, Episode, policy_inputs
-from dreamer_tf.training.load import load_agent
+from dreamer_tf.training.load import newest
 from dreamer_tf.training.logs import append_scores
 
 LONGEST = 100_000  # decisions after which an episode is cut
@@ -140,7 +140,8 @@ def evaluate_run(
     """Evaluates the newest checkpoint in a logdir and adds rows to its scores.csv.
 
     Adds a line to evaluations.jsonl too: frames of training, mode, number of episodes,
-    seed, action repeat and the scores, and `length` if it is given.
+    seed, action repeat and the scores, and `length` if it is given. A directory of
+    weights only stays as it is.
 
     Args:
       path: the run's logdir.
@@ -153,15 +154,14 @@ def evaluate_run(
     run = logdir.read(path)
     if length is not None:
         run = dataclasses.replace(run, length=length)
-    saved = checkpoint.latest(path / logdir.CHECKPOINTS)
-    frames = checkpoint.frames(saved)
-    agent = load_agent(saved)
-    agent.frames = frames
+    agent, frames = newest(path)
     make_env = functools.partial(one_env, run)
     played = evaluate(
         agent, make_env, episodes, mode, (seed, BY_HAND), longest=cut_at(run)
     )
     rows = [dataclasses.replace(e, frames=frames, kind="eval_cmd") for e in played]
+    if logdir.is_weights_only(path):
+        return rows
     protocol: dict[str, Any] = {
         "frames": frames,
         "mode": mode,

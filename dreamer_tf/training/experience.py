@@ -61,6 +61,7 @@ def experience(
     repeat: int,
     seed: int,
     since: Decision | None = None,
+    compiling: Callable[[], None] = lambda: None,
 ) -> Iterator[Episode | Update | Decision]:
     """Acts in all environments and learns by the schedule, without end.
 
@@ -77,6 +78,7 @@ def experience(
       repeat: frames per decision.
       seed: of the run; names the seeds of training episodes.
       since: the decision that a continued run was saved with.
+      compiling: called before the first update begins, which compiles it.
 
     Raises:
       UserError: an update returned a number that is not finite.
@@ -91,6 +93,7 @@ def experience(
         state, scores, lengths = dict(since.state), since.scores, since.lengths
         records = envs.step(since.action)
     begun: tuple | None = None  # the update that the device computes
+    compiled = False
     while True:
         mode = "random" if schedule.random(progress) else "train"
         agent.frames = progress.frames
@@ -130,6 +133,9 @@ def experience(
                 batch = replay.sample()
                 if delayed:
                     delayed.before_update()
+                if not compiled:
+                    compiled = True
+                    compiling()
                 following = batch["id"], agent.begin(batch)
                 if begun:
                     yield _finish(begun, replay, progress)
@@ -164,3 +170,14 @@ def _check_finite(metrics: Mapping[str, float], progress: Progress) -> None:
 def policy_inputs(records: Mapping[str, np.ndarray], env: Any) -> dict[str, np.ndarray]:
     """The entries of records that the policy gets: observations and `is_first`."""
     return {name: records[name] for name in [*env.obs_space.spaces, "is_first"]}
+
+
+def check_decision(decision: Decision, components: Components) -> None:
+    """Raises ValueError if an array is not of these environments and this agent."""
+    count = len(components.envs)
+    wanted = components.agent.initial_state(count)
+    wanted |= {"scores": np.zeros(count), "lengths": np.zeros(count)}
+    found = {**decision.state, "scores": decision.scores, "lengths": decision.lengths}
+    alike = all(np.shape(found[name]) == np.shape(wanted[name]) for name in wanted)
+    if not alike or len(decision.action) != count:
+        raise ValueError("the last decision's arrays have other shapes")

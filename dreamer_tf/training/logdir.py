@@ -23,6 +23,7 @@ from dreamer_tf.programs import THREADS
 C = TypeVar("C")  # a frozen dataclass of settings
 
 CONFIG, CHECKPOINTS, LOCK = "config.json", "checkpoints", "lock"
+ABOUT = "agent.json"  # of a saved agent; here only if there is nothing but its weights
 EVALUATIONS = "evaluations.jsonl"  # how `run.py evaluate` was called, and the scores
 # Files that are replaced as a whole: temporary ones of them may be left.
 REPLACED = (CONFIG, "metrics.jsonl", "scores.csv", EVALUATIONS)
@@ -162,6 +163,11 @@ def check(
       UserError: the directory holds another run, or files of something else.
     """
     path = Path(run.logdir)
+    if is_weights_only(path):
+        raise UserError(
+            f"--logdir={path} holds the weights of a trained agent only, without what "
+            "training goes on with: use another --logdir for a new run."
+        )
     if (path / CONFIG).exists():
         stored = _read(path)
         run, lacked = _as_before("run", stored, run, say)
@@ -177,6 +183,11 @@ def check(
             f"but no {CONFIG}: use a new or an empty directory."
         )
     return run, agent
+
+
+def is_weights_only(path: Path) -> bool:
+    """Whether a directory holds a trained agent without checkpoints, see `load`."""
+    return (path / ABOUT).exists() and not (path / CHECKPOINTS).is_dir()
 
 
 def _as_before(

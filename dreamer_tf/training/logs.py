@@ -24,6 +24,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from dreamer_tf.files import append_lines, parse_json, write_atomic
 from dreamer_tf.training import score_rows
 from dreamer_tf.training.score_rows import HEADER, Episode
+from dreamer_tf.training.track import Tracker
 
 METRICS, SCORES, BOARD = "metrics.jsonl", "scores.csv", "tb"
 
@@ -37,6 +38,7 @@ class Logs:
         after it are removed. None: begin with empty files.
       frames: of that checkpoint.
       say: receives a sentence about each file that was changed since.
+      tracker: gets metrics and pictures too; not closed here.
     """
 
     def __init__(
@@ -45,8 +47,10 @@ class Logs:
         position: Mapping[str, Mapping[str, Any]] | None = None,
         frames: int = 0,
         say: Callable[[str], None] = print,
+        tracker: Tracker | None = None,
     ):
         directory = Path(directory)
+        self._tracker = tracker or Tracker(None)
         position = position or {}
         for name, was in position.items():
             if _digest(directory / name, was["bytes"]) != was:
@@ -72,10 +76,12 @@ class Logs:
         self._metrics.write(json.dumps({"frames": frames, **row}) + "\n")
         self._metrics.flush()
         self._board.add(frames, values)
+        self._tracker.metrics(frames, values)
 
     def image(self, frames: int, name: str, picture: np.ndarray) -> None:
         """Adds a picture to TensorBoard's file: uint8 `[H, W, 3]`."""
         self._board.image(frames, name, picture)
+        self._tracker.image(frames, name, picture)
 
     def score(self, episode: Episode) -> None:
         """Adds a row to scores.csv."""

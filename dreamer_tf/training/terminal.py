@@ -11,6 +11,8 @@ import psutil
 
 from dreamer_tf import output
 
+MEASURED = 10.0  # seconds of training, at least, before a time left is named
+
 
 class Terminal:
     """Shows the progress of a run in one line that is updated in place.
@@ -47,6 +49,10 @@ class Terminal:
             self._live.start()
         self._every = 0.5 if self._live else every
         self._next = clock()
+        # (time, frames, updates) when this process had made its first update, from
+        # which the time left is measured; before, a step costs something else
+        self._since: tuple[float, int, int] | None = None
+        self._begun_at: int | None = None  # updates before this process
         # (time, frames, updates) of about the last minute
         self._samples: collections.deque[tuple[float, int, int]] = collections.deque()
 
@@ -72,6 +78,10 @@ class Terminal:
 
         `score` is the last episode's; None before the first one has ended.
         """
+        if self._since is None:
+            self._begun_at = updates if self._begun_at is None else self._begun_at
+            if updates > self._begun_at:
+                self._since = self._clock(), frames, updates
         if self._clock() < self._next:
             return
         self._next = self._clock() + self._every
@@ -85,12 +95,34 @@ class Terminal:
             "return -" if score is None else f"return {score:.1f}",
             f"{rates['machine/memory_gb']:.2f} GB",
         ]
-        if speed:
-            columns.append(f"{duration(max(0, self._steps - frames) / speed)} left")
+        left = self._left(frames, updates)
+        if left is not None:
+            columns.append(f"{duration(left)} left")
         if self._live:
             self._live.update("  ".join(columns), refresh=True)
         else:
             self.say("  ".join(columns))
+
+    def _left(self, frames: int, updates: int) -> float | None:
+        """Seconds to the end of the budget at the mean speed since the first update.
+
+        None before there is a speed: updates, between which frames are collected,
+        count as long as frames do (DreamerV1 makes 100 of them at once).
+        """
+        if self._since is None:
+            return None
+        then, old_frames, old_updates = self._since
+        seconds = self._clock() - then
+        if seconds < MEASURED or updates == old_updates or frames == old_frames:
+            return None
+        return max(0, self._steps - frames) * seconds / (frames - old_frames)
+
+    def compiling(self) -> None:
+        """Says what the first update waits for."""
+        self.say(
+            "Compiling the first update: a minute or more, seconds if this machine "
+            "has compiled it before."
+        )
 
     def rates(self, frames: int, updates: int) -> dict[str, float]:
         """Speed over the last minute, and memory of this process.
@@ -117,8 +149,10 @@ class Terminal:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as text: 40 s, 5 min or 3 h 05 min."""
+    """Seconds as text: 40 s, 5 min, 3 h 05 min or 5 d 10 h."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes, hours = int(seconds // 60) % 60, int(seconds // 3600)
+    if hours >= 24:
+        return f"{hours // 24} d {hours % 24} h"
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"

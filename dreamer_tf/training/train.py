@@ -5,8 +5,8 @@ import dataclasses
 import errno
 import functools
 import gc
-import operator
 import os
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from dreamer_tf.envs import gl
 from dreamer_tf.envs.limits import time_limit
 from dreamer_tf.errors import Interrupted, UserError, reason, system, why
 from dreamer_tf.replay import Episodes
-from dreamer_tf.training import checkpoint, logdir, signals
+from dreamer_tf.training import checkpoint, logdir, signals, track
 from dreamer_tf.training.budget import check_replay, needs
 from dreamer_tf.training.build import build
 from dreamer_tf.training.evaluate import Stopped, cut_at, evaluate
@@ -30,6 +30,7 @@ from dreamer_tf.training.experience import (
     Decision,
     Episode,
     Update,
+    check_decision,
     experience,
 )
 from dreamer_tf.training.logs import Logs, Means
@@ -78,6 +79,7 @@ def train(
     try:
         with contextlib.ExitStack() as stack:
             stack.callback(terminal.close)
+            track.check(run.track)
             place = stack.enter_context(logdir.locked(Path(run.logdir), terminal.say))
             run, config = logdir.check(run, config, terminal.say)
             components = (make or build)(run, config)
@@ -93,9 +95,10 @@ def train(
                 terminal.say,
                 components.agent.place,
             )
-            trainer = Trainer(run, components, terminal, clock, begin)
+            follow = functools.partial(track.start, run, config, terminal.say)
+            trainer = Trainer(run, components, terminal, clock, begin, follow)
             trainer.place = place
-            stack.callback(trainer.logs.close)
+            stack.callback(trainer.close)
             came = stack.enter_context(signals.noted())
             trainer.stop = lambda: came() or terminal.stop()
             trainer.train()
@@ -119,6 +122,7 @@ class Trainer:
       terminal: where to report.
       clock: seconds; decides when to save.
       begin: called once the run is sure to start, before its logs are opened.
+      follow: called after it, for who gets the metrics besides the run's files.
     """
 
     def __init__(
@@ -128,6 +132,7 @@ class Trainer:
         terminal: Terminal,
         clock: Callable[[], float],
         begin: Callable[[], None],
+        follow: Callable[[], track.Tracker],
     ):
         self.run, self.components = run, components
         self.terminal, self.clock = terminal, clock
@@ -160,6 +165,7 @@ class Trainer:
             f"{sum(components.agent.param_count().values()):,} parameters, computed in "
             f"{components.agent.place}."
         )
+        terminal.say(f"Curves: {shlex.join(['tensorboard', '--logdir', str(path)])}")
         if components.observed:
             terminal.say(components.observed)
         terminal.say(needs(run, components))
@@ -168,7 +174,9 @@ class Trainer:
                 terminal.say(sentence)
         # Not before: a run that cannot be built or continued must leave no files.
         begin()
-        self.logs = Logs(path, position, self.progress.frames, terminal.say)
+        self.tracker = follow()
+        frames, say = self.progress.frames, terminal.say
+        self.logs = Logs(path, position, frames, say, self.tracker)
 
     def train(self) -> None:
         """Trains until the budget is spent, and saves a last checkpoint."""
@@ -186,8 +194,9 @@ class Trainer:
             self.terminal.say(f"Nothing to do: --steps={self.run.steps} is reached.")
             return
         saved, score, compiled = self.clock(), None, False
+        numbers = self.run.repeat, self.run.seed, self.since
         for event in experience(
-            self.components, self.progress, self.run.repeat, self.run.seed, self.since
+            self.components, self.progress, *numbers, self.terminal.compiling
         ):
             if isinstance(event, Update):
                 self.updates += 1
@@ -217,6 +226,11 @@ class Trainer:
                     return
                 if stop:
                     raise Interrupted(stop, self.progress.frames)
+
+    def close(self) -> None:
+        """Closes the logs."""
+        self.logs.close()
+        self.tracker.close(done=self.progress.frames >= self.run.steps)
 
     def _say_finished(self) -> None:
         self.terminal.say(
@@ -430,7 +444,7 @@ class Trainer:
 
     def _load(self, path: Path, damaged: set[str]) -> dict[str, Any]:
         components, loop = self.components, checkpoint.read(path, "loop")
-        _check_counts(loop)
+        checkpoint.check_counts(loop)
         components.agent.load_state_dict(checkpoint.read_arrays(path / "agent.npz"))
         if components.delayed:
             components.delayed.load_state_dict(checkpoint.read(path, "delayed"))
@@ -453,7 +467,7 @@ class Trainer:
         self.owed = loop.get("owed", False)
         self.short_episodes, self.short_frames = loop.get("short", (0, 0))
         self.since = Decision(**checkpoint.read(path, "decision"))
-        _check_decision(self.since, components)
+        check_decision(self.since, components)
         components.envs.load_state_dict(checkpoint.read(path, "envs"))
         if damaged:
             components.envs.give_up()
@@ -463,28 +477,3 @@ class Trainer:
                 "new episodes, and this run will not equal an uninterrupted one."
             )
         return loop["logs"]
-
-
-def _check_decision(decision: Decision, components: Components) -> None:
-    """Raises ValueError if an array is not of these environments and this agent."""
-    count = len(components.envs)
-    wanted = components.agent.initial_state(count)
-    wanted |= {"scores": np.zeros(count), "lengths": np.zeros(count)}
-    found = {**decision.state, "scores": decision.scores, "lengths": decision.lengths}
-    alike = all(np.shape(found[name]) == np.shape(wanted[name]) for name in wanted)
-    if not alike or len(decision.action) != count:
-        raise ValueError("the last decision's arrays have other shapes")
-
-
-def _check_counts(loop: dict[str, Any]) -> None:
-    """Raises TypeError if a number of the saved state is none."""
-    numbers = dict(loop["progress"])
-    numbers |= {k: loop[k] for k in ("updates", "logged", "filmed", "evaluated")}
-    numbers |= {f"logs/{name}": was["bytes"] for name, was in loop["logs"].items()}
-    for name, value in numbers.items():
-        try:
-            if operator.index(value) >= 0:
-                continue
-        except TypeError:
-            pass
-        raise TypeError(f"'{name}' is {value!r}")

@@ -2,8 +2,17 @@
 
 import io
 
-from reproductions.board import grid_seconds_left, table
-from reproductions.cells import DONE, FAILED, RUNNING, WAITING, Status, make_cells
+from reproductions.board import Board, grid_seconds_left, table
+from reproductions.cells import (
+    DONE,
+    ENDING,
+    FAILED,
+    RUNNING,
+    SAVING,
+    WAITING,
+    Status,
+    make_cells,
+)
 from tests.reproductions.grids import cells
 
 
@@ -44,6 +53,19 @@ def test_a_large_grid_fits_the_screen():
         status.state = RUNNING
     text = drawn(states, height=24)
     assert len(text.splitlines()) <= 24 and "and 83 more" in text
+
+
+def test_an_interrupted_grid_says_what_its_runs_do():
+    a, b, c, d = cells()
+    states = {a: Status(DONE, 5000), b: Status(SAVING, 2500, speed=1.0)}
+    states |= {c: Status(ENDING, speed=1.0), d: Status(WAITING)}
+    text = drawn(states, height=24)
+    assert text.count("saving…") == 2 and text.count("ending") == 2
+    assert "1 done, 1 saving…, 1 ending, 1 waiting; 37.5 % of all frames" in text
+    assert "left" not in text.splitlines()[-1]
+    stream = io.StringIO()
+    Board(2, stream).show(states, 1)
+    assert f"{b}: saving…" in stream.getvalue().splitlines()
 
 
 def test_time_left_is_by_version():

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import io
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,15 @@ from dreamer_tf import output
 from dreamer_tf.training import logdir, signals
 from reproductions import launch
 from reproductions.board import Board, failures
-from reproductions.cells import DONE, ELSEWHERE, FAILED, Status, is_done, look
+from reproductions.cells import (
+    DONE,
+    ELSEWHERE,
+    FAILED,
+    SAVING,
+    Status,
+    is_done,
+    look,
+)
 from tests.reproductions import standin
 from tests.reproductions.grids import (
     FRAMES,
@@ -289,3 +298,57 @@ def test_threads_are_divided(monkeypatch):
     shares = [launch.Local(n)._environment for n in (1, 3, 20)]
     assert [s["TF_NUM_INTRAOP_THREADS"] for s in shares] == ["8", "2", "1"]
     assert [s["OMP_NUM_THREADS"] for s in shares] == ["7", "7", "7"]
+
+
+class Instant:
+    """A launcher whose jobs never end by themselves."""
+
+    ending = SAVING
+
+    def __init__(self):
+        self.stopped = []
+
+    def slots(self):
+        return 2
+
+    def start(self, command, log):
+        return command
+
+    def poll(self, job):
+        return None
+
+    def stop(self, jobs):
+        self.stopped += jobs
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, output.Closed])
+def test_an_interrupted_grid_is_shown_saving(tmp_path, kind):
+    launcher, shown = Instant(), []
+
+    def show(grid, slots):
+        shown.append([status.state for status in grid.values()])
+        assert not launcher.stopped  # it is said before
+        if len(shown) == 1 or kind is output.Closed:
+            raise kind
+
+    with pytest.raises(kind):
+        launch.run(cells(), tmp_path, launcher, 0, show)
+    assert shown[0] == ["running", "running", "waiting", "waiting"]
+    assert shown[1] == ["saving…", "saving…", "waiting", "waiting"]
+    assert len(launcher.stopped) == 2
+
+
+def test_no_speed_before_the_first_update(tmp_path):
+    """Random frames are fast: they say nothing about the time left."""
+    cell, status = cells()[0], Status()
+    path = cell.path(tmp_path)
+    path.mkdir(parents=True)
+    rows = [(100, 0, 50.0), (200, 10, 2.0)]
+    for count, expected in ((1, None), (2, 2.0)):
+        lines = [
+            json.dumps({"frames": f, "updates": u, "machine/frames_per_second": s})
+            for f, u, s in rows[:count]
+        ]
+        (path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+        look(cell, tmp_path, status)
+        assert (status.frames, status.speed) == (rows[count - 1][0], expected)

@@ -35,6 +35,16 @@ def test_order_of_acting_storing_learning():
     ]
 
 
+def test_compiling_is_said_before_the_first_update():
+    tape = []
+    components = fake_components(tape, ratio=0.5, prefill=1)
+    numbers = 1, 0, None, lambda: tape.append("compiling")
+    list(itertools.islice(experience(components, Progress(), *numbers), 9))
+    assert tape.count("compiling") == 1
+    first = tape.index(("update", 1))
+    assert tape[first - 2 : first] == [("sample",), "compiling"]
+
+
 def test_records_pair_action_reward_and_latents():
     components = fake_components([], envs=1, ratio=0.0)
     actions, first = [], components.agent.policy

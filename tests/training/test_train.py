@@ -73,6 +73,17 @@ def test_a_run_leaves_its_files(tmp_path):
     assert start["command"] == ["test"] and "numpy" in start["packages"]
 
 
+def test_what_is_said_at_the_start(tmp_path):
+    said = io.StringIO()
+    path, config = tmp_path / "my run", fakes.Config(prefill=8, ratio=0.5)
+    terminal = Terminal(40, said)
+    train_run(settings(path), config, [], fakes.make_components, terminal)
+    lines = said.getvalue().splitlines()
+    assert lines[0].startswith("Starting v3 on walker_walk")
+    assert lines[1] == f"Curves: tensorboard --logdir '{path}'"
+    assert sum(line.startswith("Compiling the first update") for line in lines) == 1
+
+
 def test_the_same_seed_gives_the_same_run(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         train(settings(tmp_path / name, seed=seed))
