@@ -175,20 +175,20 @@ _V1_VECTORS = {"free_nats": 0.0, "kl_scale": 0.02}
 _V2_VECTORS = {"kl.free": 0.0, "loss_scales.kl": 0.02}
 # Environments of gymnasium may end, and may end soon.
 #
-# V1's options for that, which are off for DMC. Chunks that end with an episode are drawn
-# more often (`load_episodes` in tools.py of danijar/dreamer): there alone the discount
-# head sees an end. A chunk lies inside one episode, so there are more and shorter ones,
-# with as many steps in a batch as the paper's 50 x 50.
+# V1's options for that, which are off for DMC (define_config in dreamer.py of
+# danijar/dreamer). Chunks that end with an episode are drawn more often: there alone
+# the discount head sees an end (load_episodes in its tools.py). A chunk lies inside
+# one episode, so chunks are short, as many as make the 50 x 50 steps of the paper.
 _V1_ENDS = {
     "pcont": True,
     "dataset_balance": True,
     "batch_size": 312,
     "batch_length": 8,
 }
-# V2's as in the block `defaults` of configs.yaml of danijar/dreamerv2, with which its
-# `api.train` learns any gym environment, where it differs from that for DMC; but rewards
-# stay as they are. `minlen` is 50 there, and drops shorter episodes: here sequences of
-# several are joined to one of 50 steps, for which the official loader has this option.
+# V2's are those in which the block `defaults` of configs.yaml in danijar/dreamerv2,
+# which is for any environment, differs from the blocks for DMC; but rewards stay as
+# they are, without its tanh. It also drops episodes shorter than 50 steps
+# (replay.minlen). With a smaller minlen its loader joins sequences of several episodes.
 _V2_ENDS = {
     "every_rank": True,
     "pred_discount": True,
