@@ -121,8 +121,10 @@ _BENCHMARK: dict[str, dict[str, Any]] = {
     "toy_vision": {"obs": "image", "task": "toy", "repeat": 1},
 }
 
+_GYM = {"steps": 6_000, "eval_every": 1_000, "eval_episodes": 5}
 _TOY = {"steps": 1_500, "eval_every": 250, "log_every": 50}
-_SHORT_TOY = {"steps": 450, "eval_every": 150, "log_every": 50}
+_SHORT_GYM = {"steps": 6_000, "eval_every": 1_000, "eval_episodes": 5}
+_TOY = {"steps": 450, "eval_every": 150, "log_every": 50}
 
 # Per (version, protocol), then per (version, benchmark, protocol).
 _RUN: dict[tuple, dict[str, Any]] = {
@@ -160,6 +162,12 @@ _RUN: dict[tuple, dict[str, Any]] = {
     ("v2", "dmc_vision", "paper"): {"replay_gb": 13},
     ("v3", "dmc_vision", "nature"): {"replay_gb": 55},
     ("v3", "dmc_vision", "arxiv_v2"): {"replay_gb": 12},
+    ("v1", "gym", "lite"): _GYM,
+    ("v1", "gym_vision", "lite"): _GYM,
+    ("v2", "gym", "lite"): _GYM,
+    ("v2", "gym_vision", "lite"): _GYM,
+    ("v3", "gym", "lite"): _GYM,
+    ("v3", "gym_vision", "lite"): _GYM,
     # Episodes have 50 frames.
     ("v1", "toy", "lite"): _TOY,
     ("v2", "toy", "lite"): _TOY,
@@ -198,9 +206,21 @@ _V2_ENDS = {
     "replay.minlen": 5,
     "replay.prioritize_ends": True,
 }
-# The same for `lite`, whose settings the ones above would be replaced by.
-_V1_GYM = {"batch_size": 24, "batch_length": 8}
-_V2_GYM = {"replay.minlen": 5}
+# For `lite`, by which some of these would be replaced. An end is rare and decides all, so
+# V2's has the weight that the official block for Atari gives it.
+_V1_GYM = {
+    "batch_size": 24,
+    "batch_length": 8,
+    "prefill": 1000,
+    "train_every": 200,
+    "train_steps": 100,
+    "actor_lr": 5e-5,
+}
+_V2_GYM = {
+    "replay.minlen": 5,
+    "loss_scales.discount": 5.0,
+    "actor_opt.lr": 1e-4,
+}
 # V3's head for the continuation is always on, and its replay joins episodes.
 
 # Learned within a minute. Half of it is XLA's compilation, unless the compiled program
