@@ -123,8 +123,7 @@ _BENCHMARK: dict[str, dict[str, Any]] = {
 
 _GYM = {"steps": 6_000, "eval_every": 1_000, "eval_episodes": 5}
 _TOY = {"steps": 1_500, "eval_every": 250, "log_every": 50}
-_SHORT_GYM = {"steps": 6_000, "eval_every": 1_000, "eval_episodes": 5}
-_TOY = {"steps": 450, "eval_every": 150, "log_every": 50}
+_SHORT_TOY = {"steps": 450, "eval_every": 150, "log_every": 50}
 
 # Per (version, protocol), then per (version, benchmark, protocol).
 _RUN: dict[tuple, dict[str, Any]] = {
@@ -206,8 +205,8 @@ _V2_ENDS = {
     "replay.minlen": 5,
     "replay.prioritize_ends": True,
 }
-# For `lite`, by which some of these would be replaced. An end is rare and decides all, so
-# V2's has the weight that the official block for Atari gives it.
+# For `lite`, which would replace some of these. An end is rare and decides all, so it
+# has the weight in V2 that the official block for Atari gives it.
 _V1_GYM = {
     "batch_size": 24,
     "batch_length": 8,
