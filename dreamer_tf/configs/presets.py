@@ -121,7 +121,7 @@ _BENCHMARK: dict[str, dict[str, Any]] = {
     "toy_vision": {"obs": "image", "task": "toy", "repeat": 1},
 }
 
-_GYM = {"steps": 6_000, "eval_every": 1_000, "eval_episodes": 5}
+_GYM = {"steps": 6_000}
 _TOY = {"steps": 1_500, "eval_every": 250, "log_every": 50}
 _SHORT_TOY = {"steps": 450, "eval_every": 150, "log_every": 50}
 
@@ -161,8 +161,8 @@ _RUN: dict[tuple, dict[str, Any]] = {
     ("v2", "dmc_vision", "paper"): {"replay_gb": 13},
     ("v3", "dmc_vision", "nature"): {"replay_gb": 55},
     ("v3", "dmc_vision", "arxiv_v2"): {"replay_gb": 12},
-    ("v1", "gym", "lite"): _GYM,
-    ("v1", "gym_vision", "lite"): _GYM,
+    ("v1", "gym", "lite"): _GYM | {"eval_every": 1_000},
+    ("v1", "gym_vision", "lite"): _GYM | {"eval_every": 1_000},
     ("v2", "gym", "lite"): _GYM,
     ("v2", "gym_vision", "lite"): _GYM,
     ("v3", "gym", "lite"): _GYM,
