@@ -220,7 +220,15 @@ _V2_GYM = {
     "loss_scales.discount": 5.0,
     "actor_opt.lr": 1e-4,
 }
-# V3's head for the continuation is always on, and its replay joins episodes.
+# V3's head for the continuation is always on, and its replay joins episodes. For `lite`
+# there are no free nats, as for the others, and the horizon is that of their discount:
+# within a few thousand updates the critic reaches no farther.
+_V3_GYM = {
+    "dyn.free_nats": 0.0,
+    "loss_scales.dyn": 0.2,
+    "loss_scales.rep": 0.02,
+    "horizon": 100,
+}
 
 # Learned within a minute. Half of it is XLA's compilation, unless the compiled program
 # was kept from an earlier run.
@@ -336,6 +344,7 @@ _AGENT: dict[tuple, dict[str, Any]] = {
         "loss_scales.kl": 0.3,
         "train_every": 1,
     },
+    ("v3", "gym", "lite"): _V3_GYM,
     ("v3", "toy", "lite"): _V3_TOY,
     ("v3", "toy_vision", "lite"): _V3_TOY
     | {"enc.mults": (4,), "dec.mults": (4,), "jit": True},
