@@ -121,7 +121,7 @@ _BENCHMARK: dict[str, dict[str, Any]] = {
     "toy_vision": {"obs": "image", "task": "toy", "repeat": 1},
 }
 
-_GYM = {"steps": 6_000}
+_GYM = {"steps": 10_000}
 _TOY = {"steps": 1_500, "eval_every": 250, "log_every": 50}
 _SHORT_TOY = {"steps": 450, "eval_every": 150, "log_every": 50}
 
