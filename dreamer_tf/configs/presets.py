@@ -222,8 +222,10 @@ _V2_GYM = {
 }
 # V3's head for the continuation is always on, and its replay joins episodes. For `lite`
 # there are no free nats, as for the others, and the horizon is that of their discount:
-# within a few thousand updates the critic reaches no farther.
+# within a few thousand updates the critic reaches no farther. Imagination starts from
+# more steps than on DMC: states near an end are few.
 _V3_GYM = {
+    "imag_last": 16,
     "dyn.free_nats": 0.0,
     "loss_scales.dyn": 0.2,
     "loss_scales.rep": 0.02,
