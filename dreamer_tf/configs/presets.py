@@ -18,7 +18,7 @@ from dreamer_tf.errors import UserError
 
 BENCHMARKS = ("dmc_proprio", "dmc_vision", "gym", "toy", "toy_vision")
 
-# Observations from which presets learn -> the names of their presets.
+# The names of the presets for vectors, and for images.
 _KINDS = (
     ("dmc_proprio", "dmc_vision"),
     ("gym", "gym_vision"),
@@ -243,7 +243,8 @@ _V3_TOY = {
     "opt.warmup": 20,
 }
 
-# Per (version, benchmark), (version, protocol), (version, benchmark, protocol).
+# Per (version, benchmark), (version, protocol), (version, benchmark, protocol) and
+# (version, obs). "gym_vision" is gym with images.
 _AGENT: dict[tuple, dict[str, Any]] = {
     # Convolutions are faster without XLA on CPUs; on a GPU `jit` is always on.
     ("v1", "dmc_vision"): {"jit": False},
