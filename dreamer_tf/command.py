@@ -51,6 +51,7 @@ class Choice:
     benchmark: str = RunConfig.benchmark
     protocol: str = ""  # the version's own
     task: str = ""  # the benchmark's own
+    obs: str = ""  # the benchmark's own
 
 
 def train(argv: Sequence[str]) -> None:

@@ -59,9 +59,12 @@ def changes(config: Mapping[str, Any]) -> str:
     version, name = str(run["version"]), str(run["protocol"])
     if name not in presets.PROTOCOLS[version]:
         return ""
-    usual = presets.load(version, str(run["benchmark"]), name)
+    benchmark, obs = str(run["benchmark"]), str(run.get("obs", ""))
+    usual = presets.load(version, benchmark, name)[0]
+    # With other observations the agent has their presets; --obs itself is named.
+    usual_agent = presets.load(version, benchmark, name, obs=obs)[1]
     found = []
-    for preset, values in zip(usual, (run, agent)):
+    for preset, values in ((usual, run), (usual_agent, agent)):
         made = dict(logdir.flat(values))
         for field, value in logdir.flat(fields.to_dict(preset)):
             if field not in FREE and made.get(field, value) != value:

@@ -168,7 +168,7 @@ FLAGS = [
     (f"{NEW} --steps=1{'0' * 400}", r"0: it must be a whole number"),
     (f"{NEW} --camera=left", r"must be a whole number or none"),
     (f"{NEW} --fast_render=maybe", r"--fast_render=maybe: it must be true or false"),
-    (f"{NEW} --obs=pixels", r"--obs=pixels: .* one of <proprio\|image\|both>"),
+    (f"{NEW} --obs=pixels", r"--obs is 'pixels'; choose from proprio, image, both"),
     (f"{NEW} --save_every=nan", r"--save_every=nan: it must be a finite number"),
     (f"{NEW} --replay_gb=inf", r"--replay_gb=inf: it must be a finite number"),
     (f"{NEW} --disk_gb=inf", r"--disk_gb=inf: it must be a finite number"),

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def small_world(monkeypatch):
-    def load(version, benchmark, protocol, task):
+    def load(version, benchmark, protocol, task, obs):
         if version not in ("v1", "v3"):
             raise UserError(f"--version must be one of v1, v3, got '{version}'.")
         config = fakes.Config(ratio=0.25 if protocol == "lite" else 0.5)

@@ -2,8 +2,9 @@
 
 A preset is a set of changes, by dotted names, to the defaults of `RunConfig` and of the
 version's `Config`. Where two presets change the same setting, that of version,
-benchmark and protocol together counts. `reproductions/protocols.py` says what each
-protocol means.
+benchmark and protocol together counts. What is observed chooses between the presets
+for vectors and those for images. `reproductions/protocols.py` says what each protocol
+means.
 """
 
 import difflib
@@ -17,6 +18,14 @@ from dreamer_tf.errors import UserError
 
 BENCHMARKS = ("dmc_proprio", "dmc_vision", "gym", "toy", "toy_vision")
 
+# The names of the presets for vectors, and for images.
+_KINDS = (
+    ("dmc_proprio", "dmc_vision"),
+    ("gym", "gym_vision"),
+    ("toy", "toy_vision"),
+)
+OBS = ("proprio", "image", "both")
+
 # Which protocols exist for a version; the first is its default.
 PROTOCOLS = {
     "v1": ("paper", "lite"),
@@ -26,7 +35,7 @@ PROTOCOLS = {
 
 
 def load(
-    version: str, benchmark: str, protocol: str = "", task: str = ""
+    version: str, benchmark: str, protocol: str = "", task: str = "", obs: str = ""
 ) -> tuple[RunConfig, Any]:
     """Settings of a run and of its agent.
 
@@ -35,6 +44,7 @@ def load(
       benchmark: one of `BENCHMARKS`.
       protocol: one of `PROTOCOLS[version]`; the version's own if empty.
       task: name of the task within the benchmark; its default if empty.
+      obs: one of `OBS`; the benchmark's own if empty.
 
     Raises:
       UserError: a name that does not exist.
@@ -43,6 +53,8 @@ def load(
     protocol = protocol or PROTOCOLS[version][0]
     _one_of("--benchmark", benchmark, BENCHMARKS)
     _one_of(f"--protocol of {version}", protocol, PROTOCOLS[version])
+    if obs:
+        _one_of("--obs", obs, OBS)
     if task:
         _check_task(task, benchmark)
     run = {"version": version, "benchmark": benchmark, "protocol": protocol}
@@ -51,16 +63,26 @@ def load(
         run |= changes
     if task:
         run["task"] = task
+    if obs:
+        run["obs"] = obs
+    name = _name(benchmark, run["obs"])
     for changes in (
-        _AGENT.get((version, benchmark), {}),
+        _AGENT.get((version, name), {}),
         _AGENT.get((version, protocol), {}),
-        _AGENT.get((version, benchmark, protocol), {}),
+        _AGENT.get((version, name, protocol), {}),
+        _AGENT.get((version, run["obs"]), {}),
     ):
         agent |= changes
-    run |= _RUN.get((version, benchmark, protocol), {})
+    run |= _RUN.get((version, name, protocol), {})
     if "size" in agent:  # of V3 only
         config = v3.sized(config, agent.pop("size"))
     return updated(RunConfig(), run), updated(config, agent)
+
+
+def _name(benchmark: str, obs: str) -> str:
+    """The name of the presets for a benchmark and what is observed of it."""
+    vectors, images = next(kind for kind in _KINDS if benchmark in kind)
+    return vectors if obs == "proprio" else images
 
 
 def _check_task(task: str, benchmark: str):
@@ -99,6 +121,7 @@ _BENCHMARK: dict[str, dict[str, Any]] = {
     "toy_vision": {"obs": "image", "task": "toy", "repeat": 1},
 }
 
+_GYM = {"steps": 10_000}
 _TOY = {"steps": 1_500, "eval_every": 250, "log_every": 50}
 _SHORT_TOY = {"steps": 450, "eval_every": 150, "log_every": 50}
 
@@ -138,6 +161,12 @@ _RUN: dict[tuple, dict[str, Any]] = {
     ("v2", "dmc_vision", "paper"): {"replay_gb": 13},
     ("v3", "dmc_vision", "nature"): {"replay_gb": 55},
     ("v3", "dmc_vision", "arxiv_v2"): {"replay_gb": 12},
+    ("v1", "gym", "lite"): _GYM | {"eval_every": 1_000},
+    ("v1", "gym_vision", "lite"): _GYM | {"eval_every": 1_000},
+    ("v2", "gym", "lite"): _GYM,
+    ("v2", "gym_vision", "lite"): _GYM,
+    ("v3", "gym", "lite"): _GYM,
+    ("v3", "gym_vision", "lite"): _GYM,
     # Episodes have 50 frames.
     ("v1", "toy", "lite"): _TOY,
     ("v2", "toy", "lite"): _TOY,
@@ -151,6 +180,58 @@ _RUN: dict[tuple, dict[str, Any]] = {
 # below them, and nothing would train the prior. So there are none, and a small scale.
 _V1_VECTORS = {"free_nats": 0.0, "kl_scale": 0.02}
 _V2_VECTORS = {"kl.free": 0.0, "loss_scales.kl": 0.02}
+# Environments of gymnasium may end, and may end soon.
+#
+# V1's options for that, which are off for DMC (define_config in dreamer.py of
+# danijar/dreamer). Chunks that end with an episode are drawn more often: there alone
+# the discount head sees an end (load_episodes in its tools.py). A chunk lies inside
+# one episode, so chunks are short, as many as make the 50 x 50 steps of the paper.
+_V1_ENDS = {
+    "pcont": True,
+    "dataset_balance": True,
+    "batch_size": 312,
+    "batch_length": 8,
+}
+# V2's are those in which the block `defaults` of configs.yaml in danijar/dreamerv2,
+# which is for any environment, differs from the blocks for DMC; but rewards stay as
+# they are, without its tanh. It also drops episodes shorter than 50 steps
+# (replay.minlen). With a smaller minlen its loader joins sequences of several episodes.
+_V2_ENDS = {
+    "every_rank": True,
+    "pred_discount": True,
+    "grad_heads": ("decoder", "reward", "discount"),
+    "kl.free": 0.0,
+    "actor_ent": 2e-3,
+    "replay.minlen": 5,
+    "replay.prioritize_ends": True,
+}
+# For `lite`, which would replace some of these. An end is rare and decides all, so it
+# has the weight in V2 that the official block for Atari gives it.
+_V1_GYM = {
+    "batch_size": 24,
+    "batch_length": 8,
+    "prefill": 1000,
+    "train_every": 200,
+    "train_steps": 100,
+    "actor_lr": 5e-5,
+}
+_V2_GYM = {
+    "replay.minlen": 5,
+    "loss_scales.discount": 5.0,
+    "actor_opt.lr": 1e-4,
+}
+# V3's head for the continuation is always on, and its replay joins episodes. For `lite`
+# there are no free nats, as for the others, and the horizon is that of their discount:
+# within a few thousand updates the critic reaches no farther. Imagination starts from
+# more steps than on DMC: states near an end are few.
+_V3_GYM = {
+    "imag_last": 16,
+    "dyn.free_nats": 0.0,
+    "loss_scales.dyn": 0.2,
+    "loss_scales.rep": 0.02,
+    "horizon": 100,
+}
+
 # Learned within a minute. Half of it is XLA's compilation, unless the compiled program
 # was kept from an earlier run.
 _V3_TOY = {
@@ -162,11 +243,14 @@ _V3_TOY = {
     "opt.warmup": 20,
 }
 
-# Per (version, benchmark), (version, protocol), (version, benchmark, protocol).
+# Per (version, benchmark), (version, protocol), (version, benchmark, protocol) and
+# (version, obs). "gym_vision" is gym with images.
 _AGENT: dict[tuple, dict[str, Any]] = {
     # Convolutions are faster without XLA on CPUs; on a GPU `jit` is always on.
     ("v1", "dmc_vision"): {"jit": False},
     ("v1", "toy_vision"): {"jit": False},
+    ("v1", "gym"): _V1_ENDS,
+    ("v1", "gym_vision"): _V1_ENDS | {"jit": False},
     # Small enough for two CPU cores; not settings of any paper. The actor's learning
     # rate is low: it would saturate before the value model has learned anything.
     ("v1", "lite"): {
@@ -193,7 +277,16 @@ _AGENT: dict[tuple, dict[str, Any]] = {
         "decoder.cnn_keys": "image",
         "jit": False,
     },
-    ("v2", "gym"): {"every_rank": True},
+    # The images of an environment have names of its own, and --obs chooses them.
+    ("v2", "gym"): _V2_ENDS,
+    ("v2", "gym_vision"): _V2_ENDS | {"jit": False},
+    # DMC's presets choose one kind of observations.
+    ("v2", "both"): {
+        "encoder.mlp_keys": ".*",
+        "encoder.cnn_keys": ".*",
+        "decoder.mlp_keys": ".*",
+        "decoder.cnn_keys": ".*",
+    },
     ("v2", "toy"): {"every_rank": True},
     ("v2", "toy_vision"): {"every_rank": True, "jit": False},
     ("v2", "lite"): {
@@ -226,11 +319,13 @@ _AGENT: dict[tuple, dict[str, Any]] = {
         "slow_target_update": 25,
     },
     ("v1", "dmc_proprio", "lite"): _V1_VECTORS,
-    ("v1", "gym", "lite"): _V1_VECTORS,
+    ("v1", "gym", "lite"): _V1_VECTORS | _V1_GYM,
+    ("v1", "gym_vision", "lite"): _V1_GYM,
     ("v1", "toy", "lite"): _V1_VECTORS
     | {"actor_lr": 1e-5, "prefill": 500, "train_every": 250},
     ("v2", "dmc_proprio", "lite"): _V2_VECTORS,
-    ("v2", "gym", "lite"): _V2_VECTORS,
+    ("v2", "gym", "lite"): _V2_VECTORS | _V2_GYM,
+    ("v2", "gym_vision", "lite"): _V2_GYM,
     ("v2", "toy", "lite"): _V2_VECTORS,
     # Images of 16x16 pixels need two stages of convolutions; V3's of 8x8 need one.
     ("v1", "toy_vision", "lite"): {
@@ -252,12 +347,14 @@ _AGENT: dict[tuple, dict[str, Any]] = {
         "loss_scales.kl": 0.3,
         "train_every": 1,
     },
+    ("v3", "gym", "lite"): _V3_GYM,
     ("v3", "toy", "lite"): _V3_TOY,
     ("v3", "toy_vision", "lite"): _V3_TOY
     | {"enc.mults": (4,), "dec.mults": (4,), "jit": True},
     ("v3", "dmc_proprio"): {"size": "1m", "train_ratio": 1024},
     ("v3", "dmc_vision"): {"train_ratio": 256, "jit": False},
     ("v3", "gym"): {"size": "1m", "train_ratio": 1024},
+    ("v3", "gym_vision"): {"train_ratio": 256, "jit": False},
     ("v3", "toy"): {"size": "1m", "train_ratio": 256},
     ("v3", "toy_vision"): {"size": "1m", "train_ratio": 256, "jit": False},
     ("v3", "arxiv_v2"): {"size": "12m", "train_ratio": 512},
