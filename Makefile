@@ -20,8 +20,7 @@ define add
 	@touch $@
 endef
 
-.PHONY: env env-jax env-cluster env-gpu env-gpu-jax reproduce bench lint
-.PHONY: docs
+.PHONY: env env-jax env-cluster env-gpu env-gpu-jax reproduce bench lint docs
 .PHONY: test test-all test-jax test-jax-next test-all-jax test-cluster test-faults
 .PHONY: test-faults-jax
 
