@@ -8,6 +8,7 @@ import ast
 import math
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -305,6 +306,7 @@ def test_python(page, tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", NEEDS_A_RUN, ids=name)
 def test_python_with_a_run(page, tmp_path, monkeypatch):
     """The page's own commands first, the training cut short."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
     for words in commands(page.read_text()):
         if words[:2] == ["python", "run.py"]:
