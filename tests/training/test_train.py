@@ -184,20 +184,19 @@ def test_stats_of_training_episodes(tmp_path):
     ]
 
 
-# Update 1 is before the first episode has ended.
-@pytest.mark.parametrize(("at", "workers"), [(1, 0), (4, 0), (11, 0), (15, 1)])
-def test_stats_survive_a_crash(tmp_path, at, workers):
-    config = fakes.Config(prefill=4, ratio=0.5)
-    changes = {"eval_every": 8, "workers": workers, "steps": 60}
+# Update 1 is made before the first episode has ended.
+@pytest.mark.parametrize("at", [1, 6])
+def test_stats_survive_a_crash(tmp_path, at):
+    config, changes = fakes.Config(prefill=4, ratio=0.5), {"eval_every": 8, "steps": 30}
     whole = settings(tmp_path / "whole", **changes)
-    train_run(whole, config, [], counting, Terminal(60, io.StringIO()))
+    train_run(whole, config, [], counting, Terminal(30, io.StringIO()))
     run = settings(tmp_path / "interrupted", save_every=0.0, **changes)
     interrupted(run, config, at, counting)
     with open(tmp_path / "interrupted" / logs.STATS, "a") as file:
         file.write('{"frames": 15, "length": 5}\n{"frames": 1')  # since the checkpoint
-    train_run(run, config, [], counting, Terminal(60, io.StringIO()))
+    train_run(run, config, [], counting, Terminal(30, io.StringIO()))
     expected, found = (everything(tmp_path / name) for name in ("whole", "interrupted"))
-    assert len(expected["stats"]) == 12
+    assert len(expected["stats"]) == 6
     np.testing.assert_equal(found, expected)
 
 
