@@ -228,12 +228,12 @@ def _spread(mean: float, std: float) -> str:
 
 NOTES = (
     "Percent. A score is exp(mean of ln(1 + s)) - 1 over the 22 success rates s of a "
-    "seed's training episodes, early random ones included; mean and population standard "
-    "deviation over seeds.",
+    "seed's training episodes, early random ones included; mean and population "
+    "standard deviation over seeds.",
     "Published scores are those of danijar/crafter. The Dreamers' belong to other "
     "settings than ours: DreamerV3's to arXiv v1, as later editions print no Crafter "
-    "score, and DreamerV2's to a wider model than its later code's. Success rates of the "
-    "random policy and of human experts are means over five published seeds.",
+    "score, and DreamerV2's to a wider model than its later code's. Success rates of "
+    "the random policy and of human experts are means over five published seeds.",
 )
 
 

@@ -20,8 +20,7 @@ import pandas as pd
 from dreamer_tf.errors import UserError
 
 BUDGET = 1_000_000  # frames of a run
-# A run has to reach so much of it: its last episode, of up to 10,000 frames, may not end.
-REACHED = 0.99
+REACHED = 0.99  # share of it that a run must reach; an episode has up to 10,000 frames
 PREFIX = "achievement_"
 ACHIEVEMENTS = (
     *("collect_coal", "collect_diamond", "collect_drink", "collect_iron"),

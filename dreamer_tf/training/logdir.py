@@ -40,7 +40,7 @@ PACKAGES: tuple[str, ...] = (
     "tensorflow-probability",
     "tfp-nightly",
 )
-PACKAGES += ("numpy", "gymnasium", "dm-control", "mujoco")
+PACKAGES += ("numpy", "gymnasium", "dm-control", "mujoco", "crafter", "numba")
 
 
 @dataclass(frozen=True)

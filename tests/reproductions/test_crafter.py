@@ -84,8 +84,8 @@ def test_a_run_must_reach_its_budget(lengths, reached):
     with pytest.raises(UserError) as info:
         success_rates(episodes, "logs/run", crafter_score.BUDGET)
     assert str(info.value) == (
-        f"logs/run has finished episodes of {reached} frames, but Crafter's score needs "
-        "990,000 of the budget of 1,000,000: train it to its end."
+        f"logs/run has finished episodes of {reached} frames, but Crafter's score "
+        "needs 990,000 of the budget of 1,000,000: train it to its end."
     )
     success_rates([*episodes, episode(990_000)], "logs/run", crafter_score.BUDGET)
 
@@ -199,7 +199,9 @@ def test_runs_that_are_none(tmp_path, change, message):
 def test_the_same_seed_twice(tmp_path):
     for name in "ab":
         make_run(tmp_path / name, whole())
-    with pytest.raises(UserError, match=r"Seed 0 of v3 \(arxiv_v2, crafter_reward\) is"):
+    with pytest.raises(
+        UserError, match=r"Seed 0 of v3 \(arxiv_v2, crafter_reward\) is"
+    ):
         crafter_report.report([tmp_path], tmp_path / "out")
 
 
