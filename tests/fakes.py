@@ -49,6 +49,13 @@ class FakeEnv(Env):
         return np.zeros((size or 8, size or 8, 3), np.uint8)
 
 
+class Counting(FakeEnv):
+    """Has something to say of its episodes."""
+
+    def _stats(self):
+        return {"length": self.frame, "achievement_wait": np.int64(self.value * 10)}
+
+
 class FakeAgent:
     """A policy that drifts with every update, so that all that happened shows."""
 
@@ -145,11 +152,11 @@ class Recorder:
         return len(self.rows)
 
 
-def make_components(run, config, tape=None, limit=5):
+def make_components(run, config, tape=None, limit=5, kind=FakeEnv):
     """As `build.build`, of fakes and the real replay and vector environment."""
 
     def make_env():
-        return FakeEnv(limit, run.repeat)
+        return kind(limit, run.repeat)
 
     return Components(
         FakeAgent(run.seed, tape),

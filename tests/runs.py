@@ -28,6 +28,11 @@ def scores(path: Path) -> list[str]:
     return (path / logs.SCORES).read_text().splitlines()
 
 
+def stats(path: Path) -> list[str]:
+    file = path / logs.STATS
+    return file.read_text().splitlines() if file.exists() else []
+
+
 def state(path: Path) -> dict[str, Any]:
     """All that is in the last checkpoint."""
     saved = checkpoint.latest(path / logdir.CHECKPOINTS)
@@ -40,8 +45,9 @@ def state(path: Path) -> dict[str, Any]:
 
 
 def everything(path: Path) -> dict[str, Any]:
-    """Rows, scores and the last checkpoint."""
-    return state(path) | {"metrics": metrics(path), "scores": scores(path)}
+    """Rows, scores, stats and the last checkpoint."""
+    rows = {"metrics": metrics(path), "scores": scores(path), "stats": stats(path)}
+    return state(path) | rows
 
 
 def board_events(path):

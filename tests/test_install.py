@@ -62,8 +62,9 @@ def test_requirements_are_complete(file, python):
 
 def test_ranges_of_the_package_contain_what_is_tested():
     tested = pins("requirements-jax.txt") | pins("requirements.txt")
+    tested |= pins("requirements-crafter.txt")
     lines = [*PROJECT["dependencies"]]
-    for name in ("jax", "gpu", "gpu-jax", "tables"):
+    for name in ("jax", "gpu", "gpu-jax", "tables", "crafter"):
         lines += PROJECT["optional-dependencies"][name]
     for requirement in map(Requirement, lines):
         pin = tested[canonicalize_name(requirement.name)]
@@ -81,7 +82,8 @@ def test_the_package_asks_for_what_it_imports():
         found = re.findall(r"^ *(?:import|from) (\w+)", file.read_text(), re.MULTILINE)
         imported |= set(found)
     names = importlib.metadata.packages_distributions()
-    asked = {canonicalize_name(Requirement(x).name) for x in PROJECT["dependencies"]}
+    lines = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["crafter"]]
+    asked = {canonicalize_name(Requirement(line).name) for line in lines}
     asked |= {"tensorflow-probability", "jax", "dreamer-tf"}  # builds; an extra; itself
     missing = {
         module: names[module]

@@ -4,13 +4,18 @@ import functools
 import pathlib
 
 import keras
+import numpy as np
 import pytest
 
 from dreamer_tf import returns, v3
+from tests.parity import crafter
 from tests.parity.__main__ import compare
+from tests.parity.common import Run, read_config
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
-FILES = sorted(str(p.relative_to(GOLDEN)) for p in GOLDEN.rglob("*.npz"))
+EVERY = sorted(str(p.relative_to(GOLDEN)) for p in GOLDEN.rglob("*.npz"))
+FILES = [name for name in EVERY if not name.startswith("envs/")]
+CRAFTER = [name for name in EVERY if name.startswith("envs/crafter_")]
 TENSORFLOW = keras.backend.backend() == "tensorflow"
 
 
@@ -51,6 +56,19 @@ def test_xla(name):
 )
 def test_eager(name):
     assert failures(name, eager=True) == []
+
+
+# Without numba every episode takes two seconds to begin.
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(f, marks=[] if "limit" in f else pytest.mark.slow) for f in CRAFTER],
+)
+def test_crafter(name):
+    pytest.importorskip("crafter")
+    with np.load(GOLDEN / name, allow_pickle=False) as data:
+        rows = crafter.compare(data, read_config(data), Run())
+    assert len(rows) == 14 + ("v2c" in name)
+    assert [row for row in rows if not row.ok] == []
 
 
 # Deliberate mistakes, each with a group of rows that has to notice.

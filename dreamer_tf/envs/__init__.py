@@ -1,4 +1,4 @@
-"""Environments: the dm_control suite, any gymnasium environment, and a toy task.
+"""Environments: dm_control, Crafter, any gymnasium environment, and a toy task.
 
     env = make_env("dmc_walker_walk", repeat=2)
     envs = make_envs("toy", 4, workers=2, seed=1)
@@ -51,8 +51,8 @@ def make_env(
 
     Args:
         task: `dmc_<domain>_<task>` (also without `dmc_`; `cup_catch` is
-            `ball_in_cup_catch`), `gym_<id>` for any gymnasium id, `toy` or
-            `toy_discrete`; or a gymnasium environment.
+            `ball_in_cup_catch`), `gym_<id>` for any gymnasium id, `crafter_reward`,
+            `crafter_noreward`, `toy` or `toy_discrete`; or a gymnasium environment.
         seed: of episodes that are reset without a seed of their own, and of what an
             environment draws once at construction (the lqr tasks of dm_control).
         repeat: frames per decision; rewards are summed over them.
@@ -86,8 +86,11 @@ def make_env(
             name, seed, repeat, size, obs, length, env_args, obs_keys=obs_keys
         )
     _only_gym(task, env_args)
-    from dreamer_tf.envs import dmc, toy
+    from dreamer_tf.envs import crafter, dmc, toy
 
+    if task in crafter.TASKS:
+        _only_dmc(task, camera, fast_render)
+        return crafter.Crafter(task, seed, repeat, size, obs, length, obs_keys)
     if task in toy.TASKS:
         _only_dmc(task, camera, fast_render)
         return toy.Toy(
@@ -128,13 +131,13 @@ def make_envs(
 
 def list_tasks() -> list[str]:
     """The names of all tasks but gymnasium's, which lists its own (`gym_<id>`)."""
-    from dreamer_tf.envs import dmc, toy
+    from dreamer_tf.envs import crafter, dmc, toy
 
-    return [*(f"dmc_{name}" for name in dmc.tasks()), *toy.TASKS]
+    return [*(f"dmc_{name}" for name in dmc.tasks()), *crafter.TASKS, *toy.TASKS]
 
 
 def _is_dmc(task: str) -> bool:
-    return not task.startswith(("gym_", "toy"))
+    return not task.startswith(("gym_", "crafter_", "toy"))
 
 
 def _only_dmc(task: str, camera: int | None, fast_render: bool) -> None:

@@ -34,11 +34,19 @@ class Step(dict[str, np.ndarray]):
     Attributes:
         frames: that it took; fewer than `repeat` if the episode ended during them.
         diverged: how the simulation diverged (`Env`), empty if it did not.
+        stats: numbers about the episode that ended with it (`Env._stats`); empty if
+            none did, or if the environment has none.
     """
 
-    def __init__(self, record: Record, frames: int, diverged: str = ""):
+    def __init__(
+        self,
+        record: Record,
+        frames: int,
+        diverged: str = "",
+        stats: Mapping[str, float] = MappingProxyType({}),
+    ):
         super().__init__(record)
-        self.frames, self.diverged = frames, diverged
+        self.frames, self.diverged, self.stats = frames, diverged, dict(stats)
 
 
 class Env(abc.ABC):
@@ -120,6 +128,13 @@ class Env(abc.ABC):
     @abc.abstractmethod
     def render(self, size: int | None = None) -> np.ndarray:
         """The scene as uint8 `[H, W, 3]`, for videos."""
+
+    def _stats(self) -> dict[str, float]:
+        """Numbers about the episode that has just ended, asked for once.
+
+        Training adds them to stats.jsonl in the run's directory, a line per episode.
+        """
+        return {}
 
     def own(self) -> "Own":
         """What the environment itself observes and takes; here: as agents do."""
@@ -216,7 +231,7 @@ class Env(abc.ABC):
             self._seen = {name: np.array(x) for name, x in self._seen.items()}
         self._over = last
         record = self._record(action, total, last=last, terminal=terminal)
-        return Step(record, taken, diverged)
+        return Step(record, taken, diverged, self._stats() if last else {})
 
     def _begun_in_vain(self, diverged: str) -> None:
         self._in_vain += 1

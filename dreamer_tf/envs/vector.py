@@ -52,6 +52,7 @@ class Envs:
         frames: int64 [N], those that each environment's last decision took: fewer than
             `repeat` where the episode ended during them, 0 after a reset.
         diverged: how many episodes ended because the simulation diverged (`Env`).
+        stats: `Step.stats` of each environment's last record.
         say: receives one sentence whenever something did not go as it should.
 
     Raises:
@@ -78,6 +79,7 @@ class Envs:
         self.restarts = 0
         self.frames = np.zeros(self._count, np.int64)
         self.diverged = 0
+        self.stats: list[dict[str, float]] = [{} for _ in make_fns]
         self.say: Callable[[str], None] = print
         # Of the present episodes: what brings them back, and to where.
         self._seeds = [0] * self._count
@@ -236,6 +238,7 @@ class Envs:
             self._last[i] = record
             by_default = 0 if record["is_first"] else self.repeat
             self.frames[i] = getattr(record, "frames", by_default)
+            self.stats[i] = getattr(record, "stats", {})
             if why := getattr(record, "diverged", ""):
                 self._say_diverged(i, why)
             self._sums[i] = summed({} if method == "reset" else self._sums[i], record)

@@ -29,6 +29,14 @@ class Update:
 
 
 @dataclasses.dataclass(frozen=True)
+class Stats:
+    """What an environment says of the episode that has just ended (`Step.stats`)."""
+
+    frames: int  # of training when it ended
+    values: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
 class Decision:
     """The records of all environments are stored, and the updates due are made.
 
@@ -62,7 +70,7 @@ def experience(
     seed: int,
     since: Decision | None = None,
     compiling: Callable[[], None] = lambda: None,
-) -> Iterator[Episode | Update | Decision]:
+) -> Iterator[Episode | Stats | Update | Decision]:
     """Acts in all environments and learns by the schedule, without end.
 
     At every time step the policy gets the records of all environments. They are
@@ -129,6 +137,8 @@ def experience(
                     episode=number,
                     seed=episode_seed((seed, TRAINING), index, number),
                 )
+                if envs.stats[index]:
+                    yield Stats(progress.frames, envs.stats[index])
             for _ in range(schedule.updates(progress)):
                 batch = replay.sample()
                 if delayed:

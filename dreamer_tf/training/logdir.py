@@ -26,7 +26,7 @@ CONFIG, CHECKPOINTS, LOCK = "config.json", "checkpoints", "lock"
 ABOUT = "agent.json"  # of a saved agent; here only if there is nothing but its weights
 EVALUATIONS = "evaluations.jsonl"  # how `run.py evaluate` was called, and the scores
 # Files that are replaced as a whole: temporary ones of them may be left.
-REPLACED = (CONFIG, "metrics.jsonl", "scores.csv", EVALUATIONS)
+REPLACED = (CONFIG, "metrics.jsonl", "scores.csv", "stats.jsonl", EVALUATIONS)
 # What `flock` says of a disk that has no locks, as some shared ones.
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 # What runs did from before a setting existed, where that is not its default now. A new
@@ -40,7 +40,7 @@ PACKAGES: tuple[str, ...] = (
     "tensorflow-probability",
     "tfp-nightly",
 )
-PACKAGES += ("numpy", "gymnasium", "dm-control", "mujoco")
+PACKAGES += ("numpy", "gymnasium", "dm-control", "mujoco", "crafter", "numba")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,11 @@
 """The log files of a run: metrics.jsonl, scores.csv and a TensorBoard event file.
 
-When a run continues, metrics.jsonl and scores.csv are cut back to the checkpoint that
-it continues from. TensorBoard repeats metrics.jsonl. All x axes are environment frames.
+Where the environment says more of its episodes than their return (`Env._stats`), each
+training episode is also a line of stats.jsonl: `frames`, and the environment's numbers.
+
+When a run continues, metrics.jsonl, scores.csv and stats.jsonl are cut back to the
+checkpoint that it continues from. TensorBoard repeats metrics.jsonl. All x axes are
+environment frames.
 """
 
 import functools
@@ -13,7 +17,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from PIL import Image
@@ -26,7 +30,7 @@ from dreamer_tf.training import score_rows
 from dreamer_tf.training.score_rows import HEADER, Episode
 from dreamer_tf.training.track import Tracker
 
-METRICS, SCORES, BOARD = "metrics.jsonl", "scores.csv", "tb"
+METRICS, SCORES, STATS, BOARD = "metrics.jsonl", "scores.csv", "stats.jsonl", "tb"
 
 
 class Logs:
@@ -59,22 +63,23 @@ class Logs:
                     "checkpoint: rows are missing or changed. Training goes on."
                 )
         sizes = {name: was["bytes"] for name, was in position.items()}
-        _cut(directory / METRICS, sizes.get(METRICS, 0), lambda line: False)
+        for name in (METRICS, STATS):
+            _cut(directory / name, sizes.get(name, 0), lambda line: False)
         # Kept are evaluations by hand of this checkpoint and of earlier ones.
         start = sizes.get(SCORES, 0)
         _set_aside(directory / SCORES, start, say)
         _cut(directory / SCORES, start, functools.partial(_by_hand, frames=frames))
-        self._metrics = open(directory / METRICS, "a+")  # noqa: SIM115
-        self._scores = open(directory / SCORES, "a+")  # noqa: SIM115
-        if not os.fstat(self._scores.fileno()).st_size:
-            self._scores.write(HEADER)
+        self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        self._files: dict[str, TextIO] = {}
+        for name in (METRICS, SCORES, *({STATS} & {*position})):
+            self._open(name)
+        if not os.fstat(self._files[SCORES].fileno()).st_size:
+            self._files[SCORES].write(HEADER)
         self._board = _Board(directory / BOARD, frames)
 
     def metrics(self, frames: int, values: Mapping[str, float]) -> None:
         """Adds a row to metrics.jsonl; a value that is not finite becomes null."""
-        row = {name: v if math.isfinite(v) else None for name, v in values.items()}
-        self._metrics.write(json.dumps({"frames": frames, **row}) + "\n")
-        self._metrics.flush()
+        self._add(METRICS, _row(frames, values))
         self._board.add(frames, values)
         self._tracker.metrics(frames, values)
 
@@ -85,13 +90,30 @@ class Logs:
 
     def score(self, episode: Episode) -> None:
         """Adds a row to scores.csv."""
-        self._scores.write(score_rows.write(episode))
-        self._scores.flush()
+        self._add(SCORES, score_rows.write(episode))
+
+    def stats(self, frames: int, values: Mapping[str, float]) -> None:
+        """Adds a row to stats.jsonl, which only then exists; as in `metrics`."""
+        if STATS not in self._files:
+            self._open(STATS)
+        self._add(STATS, _row(frames, values))
+
+    def _open(self, name: str) -> None:
+        """Opens a file in the directory, which may have been moved."""
+
+        def inside(name: str, flags: int) -> int:
+            return os.open(name, flags, 0o666, dir_fd=self._directory)
+
+        self._files[name] = open(name, "a+", opener=inside)  # noqa: SIM115
+
+    def _add(self, name: str, line: str) -> None:
+        self._files[name].write(line)
+        self._files[name].flush()
 
     def state(self) -> dict[str, dict[str, Any]]:
         """Syncs the files to disk; returns their sizes and checksums by name."""
         state = {}
-        for name, file in ((METRICS, self._metrics), (SCORES, self._scores)):
+        for name, file in self._files.items():
             file.flush()
             os.fsync(file.fileno())
             # By its descriptor: the directory may have been moved.
@@ -104,8 +126,9 @@ class Logs:
 
     def close(self) -> None:
         """Closes the files; nothing can be added any more."""
-        for file in (self._metrics, self._scores, self._board):
+        for file in (*self._files.values(), self._board):
             file.close()
+        os.close(self._directory)
 
 
 def append_scores(directory: Path, episodes: Iterable[Episode]) -> None:
@@ -136,6 +159,12 @@ def read_metrics(
         yield row
     if bad:
         say(f"{path}: skipped {_lines(bad)}, no row of metrics.")
+
+
+def _row(frames: int, values: Mapping[str, float]) -> str:
+    """A line of JSON; a value that is not finite becomes null."""
+    row = {name: v if math.isfinite(v) else None for name, v in values.items()}
+    return json.dumps({"frames": frames, **row}, default=float) + "\n"
 
 
 def _by_hand(line: bytes, frames: int) -> bool:

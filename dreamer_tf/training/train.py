@@ -29,6 +29,7 @@ from dreamer_tf.training.experience import (
     Components,
     Decision,
     Episode,
+    Stats,
     Update,
     check_decision,
     experience,
@@ -211,6 +212,8 @@ class Trainer:
                 self.means.add(
                     {"train/return": event.score, "train/length": event.length}
                 )
+            elif isinstance(event, Stats):
+                self.logs.stats(event.frames, event.values)
             else:
                 if self.place and self.place.lost():
                     self._end_where_it_is(self.place, event)

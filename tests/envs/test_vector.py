@@ -1,5 +1,6 @@
 """Many environments: seeds, resets, processes, and what happens when one breaks."""
 
+import functools
 import os
 import re
 import signal
@@ -22,6 +23,7 @@ from dreamer_tf.envs import (
 )
 from dreamer_tf.envs.base import Env, action_box, box
 from dreamer_tf.errors import UserError
+from tests.fakes import Counting
 
 
 class Probe(Env):
@@ -596,3 +598,21 @@ def test_deaths_of_processes_leave_nothing_behind(deaths):
         after = held()
     assert after.pop("MB") < before.pop("MB") + 5
     assert after == before
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_stats_of_the_episodes_that_ended(workers):
+    """Of each environment, with its last record."""
+    makers = [functools.partial(Counting, limit) for limit in (1, 2)]
+    with Envs(makers, workers, seed=7) as envs:
+        assert envs.stats == [{}, {}]
+        envs.reset()
+        seen = []
+        for _ in range(3):
+            envs.step(actions(2))
+            seen.append(list(envs.stats))
+    values = np.random.default_rng(episode_seed(7, 1, 0)).uniform()
+    assert [[stats.get("length") for stats in both] for both in seen] == [
+        *([1, None], [None, 2], [1, None]),
+    ]
+    assert seen[1][1] == {"length": 2, "achievement_wait": int(10 * values)}

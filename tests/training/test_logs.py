@@ -65,6 +65,57 @@ def test_continuing_cuts_back(tmp_path):
     assert [row["loss"] for row in logs.read_metrics(tmp_path)] == [1.0, 3.0]
 
 
+def test_stats(tmp_path):
+    log = Logs(tmp_path)
+    assert not (tmp_path / logs.STATS).exists()  # before there are any
+    values = {"length": np.int32(9), "reward": 0.1, "bad": float("inf"), "worse": 2**60}
+    log.stats(9, values)
+    line = '{"frames": 9, "length": 9.0, "reward": 0.1, "bad": null, "worse": %d}\n'
+    assert (tmp_path / logs.STATS).read_text() == line % 2**60
+    position = json.loads(json.dumps(log.state()))
+    log.stats(12, {"length": 3})
+    log.close()
+    (tmp_path / logs.STATS).open("a").write('{"frames')
+    said = []
+    log = Logs(tmp_path, position, 10, said.append)
+    assert not said and (tmp_path / logs.STATS).read_text() == line % 2**60
+    log.stats(11, {"length": 2})
+    log.close()
+    added = '{"frames": 11, "length": 2}\n'
+    assert (tmp_path / logs.STATS).read_text() == line % 2**60 + added
+
+
+def test_stats_that_no_checkpoint_knows_are_removed(tmp_path):
+    log = Logs(tmp_path)
+    position = log.state()
+    assert set(position) == {logs.METRICS, logs.SCORES}  # as of older checkpoints
+    log.stats(5, {"length": 5})
+    log.close()
+    Logs(tmp_path, position, 1).close()
+    assert (tmp_path / logs.STATS).read_text() == ""
+
+
+def test_stats_that_are_missing_or_changed_are_said(tmp_path):
+    log = Logs(tmp_path)
+    log.stats(5, {"length": 5})
+    position = log.state()
+    log.close()
+    (tmp_path / logs.STATS).unlink()
+    said = []
+    Logs(tmp_path, position, 5, said.append).close()
+    assert len(said) == 1 and "stats.jsonl is not what this run wrote" in said[0]
+
+
+def test_the_first_stats_where_the_directory_was_moved(tmp_path):
+    (tmp_path / "a").mkdir()
+    log = Logs(tmp_path / "a")
+    (tmp_path / "a").rename(tmp_path / "b")
+    log.stats(5, {"length": 5})
+    assert set(log.state()) == {logs.METRICS, logs.SCORES, logs.STATS}
+    log.close()
+    assert (tmp_path / "b" / logs.STATS).exists() and not (tmp_path / "a").exists()
+
+
 def test_starting_anew_leaves_one_header(tmp_path):
     for _ in range(2):
         log = Logs(tmp_path)

@@ -27,7 +27,7 @@ from dreamer_tf.training.experience import TRAINING
 from dreamer_tf.training.terminal import Terminal
 from dreamer_tf.training.train import train as train_run
 from tests import fakes
-from tests.runs import everything, metrics, scores, settings
+from tests.runs import everything, metrics, scores, settings, stats
 
 
 def train(run, config=None, tape=None, **more):
@@ -162,6 +162,41 @@ def test_a_crash_changes_nothing(tmp_path, at, workers):
     )
     assert progress.frames == 60
     expected, found = (everything(tmp_path / name) for name in ("whole", "interrupted"))
+    np.testing.assert_equal(found, expected)
+
+
+counting = functools.partial(fakes.make_components, kind=fakes.Counting)
+
+
+def test_stats_of_training_episodes(tmp_path):
+    """A line for each, also while acting is random; evaluations have none."""
+    config = fakes.Config(prefill=14, ratio=0.5)
+    run = settings(tmp_path)
+    train_run(run, config, [], counting, Terminal(40, io.StringIO()))
+    table = pd.read_csv(tmp_path / "scores.csv")
+    assert (table.kind == "eval").any() and (table["mode"] == "random").any()
+    trained = table[table.kind == "train"]
+    assert len(trained) == 8
+    waits = [int(10 * np.random.default_rng(seed).uniform()) for seed in trained.seed]
+    assert [json.loads(line) for line in stats(tmp_path)] == [
+        {"frames": frames, "length": 5, "achievement_wait": wait}
+        for frames, wait in zip(trained.frames, waits)
+    ]
+
+
+# Update 1 is made before the first episode has ended.
+@pytest.mark.parametrize("at", [1, 6])
+def test_stats_survive_a_crash(tmp_path, at):
+    config, changes = fakes.Config(prefill=4, ratio=0.5), {"eval_every": 8, "steps": 30}
+    whole = settings(tmp_path / "whole", **changes)
+    train_run(whole, config, [], counting, Terminal(30, io.StringIO()))
+    run = settings(tmp_path / "interrupted", save_every=0.0, **changes)
+    interrupted(run, config, at, counting)
+    with open(tmp_path / "interrupted" / logs.STATS, "a") as file:
+        file.write('{"frames": 15, "length": 5}\n{"frames": 1')  # since the checkpoint
+    train_run(run, config, [], counting, Terminal(30, io.StringIO()))
+    expected, found = (everything(tmp_path / name) for name in ("whole", "interrupted"))
+    assert len(expected["stats"]) == 6
     np.testing.assert_equal(found, expected)
 
 
