@@ -10,7 +10,8 @@ from dreamer_tf import returns, v3
 from tests.parity.__main__ import compare
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
-FILES = sorted(str(p.relative_to(GOLDEN)) for p in GOLDEN.rglob("*.npz"))
+EVERY = sorted(str(p.relative_to(GOLDEN)) for p in GOLDEN.rglob("*.npz"))
+FILES = [name for name in EVERY if not name.startswith("envs/")]
 TENSORFLOW = keras.backend.backend() == "tensorflow"
 
 
@@ -51,6 +52,33 @@ def test_xla(name):
 )
 def test_eager(name):
     assert failures(name, eager=True) == []
+
+
+# A few seconds; together they have every order of pooling, the limits, the bug of the
+# first picture and both ends on each frame of a decision.
+QUICK_TRACES = (
+    "v2_asterix_s25_both",
+    "v2_breakout_s25",
+    "v3b_100k_pong_s00",
+    "v3b_200m_breakout_s00",
+    "v3bfix_100k_breakout_s00",
+    "v3c_100k_breakout_authors",
+    "v3c_200m_breakout_s25",
+)
+
+
+@pytest.mark.skipif(not TENSORFLOW, reason="no network takes part")
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(f, marks=[] if f[5:-4] in QUICK_TRACES else pytest.mark.slow)
+        for f in EVERY
+        if f.startswith(("envs/v2", "envs/v3"))
+    ],
+)
+def test_atari(name):
+    pytest.importorskip("ale_py")
+    assert failures(name) == []
 
 
 # Deliberate mistakes, each with a group of rows that has to notice.

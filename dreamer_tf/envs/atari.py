@@ -38,16 +38,16 @@ from dreamer_tf.errors import UserError, reason
 PREFIX = "atari_"
 LIMIT = 108_000  # frames of an episode: half an hour
 # Those of DreamerV3's table. DreamerV2's leaves out defender and surround.
-GAMES = tuple(
-    "alien amidar assault asterix asteroids atlantis bank_heist battle_zone beam_rider "
-    "berzerk bowling boxing breakout centipede chopper_command crazy_climber defender "
-    "demon_attack double_dunk enduro fishing_derby freeway frostbite gopher gravitar "
-    "hero ice_hockey jamesbond kangaroo krull kung_fu_master montezuma_revenge "
-    "ms_pacman name_this_game phoenix pitfall pong private_eye qbert riverraid "
-    "road_runner robotank seaquest skiing solaris space_invaders star_gunner surround "
-    "tennis time_pilot tutankham up_n_down venture video_pinball wizard_of_wor "
-    "yars_revenge zaxxon".split()
-)
+_GAMES = """
+alien amidar assault asterix asteroids atlantis bank_heist battle_zone beam_rider
+berzerk bowling boxing breakout centipede chopper_command crazy_climber defender
+demon_attack double_dunk enduro fishing_derby freeway frostbite gopher gravitar hero
+ice_hockey jamesbond kangaroo krull kung_fu_master montezuma_revenge ms_pacman
+name_this_game phoenix pitfall pong private_eye qbert riverraid road_runner robotank
+seaquest skiing solaris space_invaders star_gunner surround tennis time_pilot tutankham
+up_n_down venture video_pinball wizard_of_wor yars_revenge zaxxon
+"""
+GAMES = tuple(_GAMES.split())
 _NOOP = 0
 
 
