@@ -167,17 +167,17 @@ class Atari(Env):
         obs_keys: str = "",
     ):
         game = task.removeprefix(PREFIX)
-        self._title = f"{PREFIX}{game}"
+        title = f"{PREFIX}{game}"
         if obs != "image":
             raise UserError(
-                f"obs is {shorten(obs)}, but {self._title} observes an image only: use "
+                f"obs is {shorten(obs)}, but {title} observes an image only: use "
                 "--obs=image."
             )
-        self.settings = Settings.read(self._title, env_args or {})
+        self.settings = Settings.read(title, env_args or {})
         gray = self.settings.gray
         space = {"image": image_box(size, size, 1 if gray else 3)}
         entries, self.ignored = choose(space, obs_keys)
-        self._rom = _rom(game)
+        self._game, self._rom = game, _rom(game)
         self._ale = _package().ALEInterface()
         self._seed(seed)
         if self.settings.actions == "full":
@@ -186,10 +186,11 @@ class Atari(Env):
             own = self._ale.getMinimalActionSet()
         self.actions = tuple(action.value for action in own)
         super().__init__(entries, spaces.Discrete(len(own)), repeat, length or LIMIT)
-        self._title = f"{PREFIX}{game}"
+        self._title = title
         self._size = size
         kind = V2Screens if self.settings.pooling == "v2" else V3Screens
-        self._screens = kind(self._ale, gray, self.repeat)
+        self._blank = functools.partial(kind, self._ale, gray, self.repeat)
+        self._screens = self._blank()
 
     def _seed(self, seed: int) -> None:
         """Takes the emulator back to its beginning."""
@@ -197,7 +198,7 @@ class Atari(Env):
         self._load(int(self._random.integers(2**31)))
 
     def _load(self, seed: int) -> None:
-        with calling(self._title, "load"):
+        with calling(f"{PREFIX}{self._game}", "load"):
             # The emulator reads both when it loads the ROM, and only then.
             self._ale.setInt("random_seed", seed)
             self._ale.setFloat("repeat_action_probability", float(self.settings.sticky))
@@ -206,7 +207,7 @@ class Atari(Env):
     def _reset(self, seed: int | None) -> None:
         if seed is not None:
             self._seed(seed)
-            self._screens.clear()
+            self._screens = self._blank()
         low, high = self.settings.range
         self._begin(int(self._random.integers(low, high + 1)))
 
@@ -221,7 +222,7 @@ class Atari(Env):
 
     def _frame(self, action: np.ndarray | int) -> tuple[float, bool, bool]:
         done = self._frames % self.repeat  # frames of this decision, before this one
-        reward = self._ale.act(self.actions[action])  # type: ignore[index]
+        reward = self._ale.act(self.actions[int(action)])
         over = self._ale.game_over()
         self._screens.add(done, over)
         terminal = over
@@ -260,9 +261,6 @@ class V2Screens:
         self.pooled = np.zeros(shape if gray else (*shape, 3), np.uint8)
         self._earlier = np.zeros_like(self.pooled)
 
-    def clear(self) -> None:
-        """Forgets the screens."""
-
     def begin(self, stale: bool) -> None:
         """Takes the first screen of an episode."""
         self._take(self.pooled)
@@ -298,9 +296,6 @@ class V3Screens:
         self.pooled = np.zeros((*ale.getScreenDims(), 3), np.uint8)
         self._newest, self._earlier = (np.zeros_like(self.pooled) for _ in range(2))
 
-    def clear(self) -> None:
-        self._newest[:] = 0
-
     def begin(self, stale: bool) -> None:
         self._render()
         if stale:
@@ -331,10 +326,10 @@ def gray(image: np.ndarray) -> np.ndarray:
     In double precision and in this order: 0.114 as the last weight, or another
     precision, gives other pixels.
     """
-    result = image[..., :1] * 0.299
-    result += image[..., 1:2] * 0.587
-    result += image[..., 2:] * (1 - (0.299 + 0.587))
-    return result.astype(np.uint8)
+    result = image[..., 0] * 0.299
+    result += image[..., 1] * 0.587
+    result += image[..., 2] * (1 - (0.299 + 0.587))
+    return result.astype(np.uint8)[..., None]
 
 
 def area(image: np.ndarray, size: int) -> np.ndarray:

@@ -122,6 +122,16 @@ def test_both_settings_are_read_when_the_game_is_loaded(ale):
     assert ale.calls[3:] == [("reset",), *[("act", 0)] * int(random.integers(31))]
 
 
+def test_a_seed_draws_what_the_official_wrapper_of_v3_draws(ale):
+    """Those of the trace v3c_100k_breakout_authors."""
+    env = Atari("pong", 1019)
+    assert ale.calls[0] == ("random_seed", 728699809)
+    for noops in (6, 2):
+        ale.calls.clear()
+        env.reset()
+        assert ale.calls == [("reset",), *[("act", 0)] * noops]
+
+
 def test_a_game_that_ends_during_the_no_ops_is_reset(ale):
     ale.ends = [2, 0]
     env = Atari("pong", env_args={"noops": "5-5"})

@@ -61,9 +61,9 @@ class Traced(Atari):
             "lives": self._ale.lives(),
             "frames": record.frames,
             "noops": self.drawn if first else -1,
-            "ram_crc": zlib.crc32(self._ale.getRAM()),
-            "pooled_crc": zlib.crc32(self._screens.pooled),
-            "crc": zlib.crc32(image),
+            "ram_crc": zlib.crc32(self._ale.getRAM().tobytes()),
+            "pooled_crc": zlib.crc32(self._screens.pooled.tobytes()),
+            "crc": zlib.crc32(image.tobytes()),
             "block": image.reshape(8, side, 8, side, -1).mean((1, 3)).round(3),
         }
 
