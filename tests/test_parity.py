@@ -69,6 +69,31 @@ def test_crafter(name):
         rows = crafter.compare(data, read_config(data), Run())
     assert len(rows) == 14 + ("v2c" in name)
     assert [row for row in rows if not row.ok] == []
+# A few seconds; together they have every order of pooling, the limits, the bug of the
+# first picture and both ends on each frame of a decision.
+QUICK_TRACES = (
+    "v2_asterix_s25_both",
+    "v2_breakout_s25",
+    "v3b_100k_pong_s00",
+    "v3b_200m_breakout_s00",
+    "v3bfix_100k_breakout_s00",
+    "v3c_100k_breakout_authors",
+    "v3c_200m_breakout_s25",
+)
+
+
+@pytest.mark.skipif(not TENSORFLOW, reason="no network takes part")
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(f, marks=[] if f[5:-4] in QUICK_TRACES else pytest.mark.slow)
+        for f in EVERY
+        if f.startswith(("envs/v2", "envs/v3"))
+    ],
+)
+def test_atari(name):
+    pytest.importorskip("ale_py")
+    assert failures(name) == []
 
 
 # Deliberate mistakes, each with a group of rows that has to notice.

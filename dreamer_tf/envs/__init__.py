@@ -1,4 +1,4 @@
-"""Environments: dm_control, Crafter, any gymnasium environment, and a toy task.
+"""Environments: dm_control, Atari, Crafter, any gymnasium environment, and a toy.
 
     env = make_env("dmc_walker_walk", repeat=2)
     envs = make_envs("toy", 4, workers=2, seed=1)
@@ -51,8 +51,9 @@ def make_env(
 
     Args:
         task: `dmc_<domain>_<task>` (also without `dmc_`; `cup_catch` is
-            `ball_in_cup_catch`), `gym_<id>` for any gymnasium id, `crafter_reward`,
-            `crafter_noreward`, `toy` or `toy_discrete`; or a gymnasium environment.
+            `ball_in_cup_catch`), `atari_<game>` by the name of the ROM,
+            `crafter_reward`, `crafter_noreward`, `gym_<id>` for any gymnasium id, `toy`
+            or `toy_discrete`; or a gymnasium environment.
         seed: of episodes that are reset without a seed of their own, and of what an
             environment draws once at construction (the lqr tasks of dm_control).
         repeat: frames per decision; rewards are summed over them.
@@ -62,7 +63,8 @@ def make_env(
         length: frames after which episodes are cut, 0 for the task's own limit.
         fast_render: dm_control without multi-sampling and with a small shadow map;
             faster in software, but other pixels than the papers'.
-        env_args: arguments of the constructor that `gym_<id>` names, by their names.
+        env_args: arguments of the constructor that `gym_<id>` names, or of
+            `atari.Settings`, by their names.
         obs_keys: which of the entries that `obs` leaves are observed, a regular
             expression that their whole names fit; empty: all that agents can use.
 
@@ -85,6 +87,11 @@ def make_env(
         return Gymnasium(
             name, seed, repeat, size, obs, length, env_args, obs_keys=obs_keys
         )
+    if task.startswith("atari_"):
+        _only_dmc(task, camera, fast_render)
+        from dreamer_tf.envs.atari import Atari
+
+        return Atari(task, seed, repeat, size, obs, length, env_args, obs_keys)
     _only_gym(task, env_args)
     from dreamer_tf.envs import crafter, dmc, toy
 
@@ -131,13 +138,15 @@ def make_envs(
 
 def list_tasks() -> list[str]:
     """The names of all tasks but gymnasium's, which lists its own (`gym_<id>`)."""
-    from dreamer_tf.envs import crafter, dmc, toy
+    from dreamer_tf.envs import atari, crafter, dmc, toy
 
-    return [*(f"dmc_{name}" for name in dmc.tasks()), *crafter.TASKS, *toy.TASKS]
+    names = [f"dmc_{name}" for name in dmc.tasks()]
+    names += [f"atari_{game}" for game in atari.GAMES]
+    return [*names, *crafter.TASKS, *toy.TASKS]
 
 
 def _is_dmc(task: str) -> bool:
-    return not task.startswith(("gym_", "crafter_", "toy"))
+    return not task.startswith(("atari_", "crafter_", "gym_", "toy"))
 
 
 def _only_dmc(task: str, camera: int | None, fast_render: bool) -> None:
@@ -150,7 +159,8 @@ def _only_dmc(task: str, camera: int | None, fast_render: bool) -> None:
 def _only_gym(task: str, env_args: Mapping[str, Any] | None) -> None:
     if env_args:
         raise UserError(
-            f"env_args are for tasks gym_<id>, but the task is {task}: leave them out."
+            "env_args are for tasks gym_<id> and atari_<game>, but the task is "
+            f"{task}: leave them out."
         )
 
 
@@ -165,5 +175,9 @@ def _unknown(task: str) -> UserError:
     elif near:
         hint = f"did you mean {' or '.join(short[n] for n in near)}?"
     else:
-        hint = f"there are gym_<id> for gymnasium ids, and {', '.join(known)}."
+        others = ", ".join(name for name in known if not name.startswith("atari_"))
+        hint = (
+            "there are gym_<id> for gymnasium ids, atari_<game> for Atari, and "
+            f"{others}."
+        )
     return UserError(f'task "{task}" is not known: {hint}')

@@ -2,7 +2,7 @@
 
 import gymnasium
 
-from dreamer_tf.envs import crafter, toy
+from dreamer_tf.envs import atari, crafter, toy
 
 DMC_LIMIT = 1000  # frames, of every task of the suite but two
 DMC_ENDLESS = ("lqr_lqr_2_1", "lqr_lqr_6_2")
@@ -22,6 +22,8 @@ def time_limit(task: str, length: int = 0) -> int | None:
         own: int | None = toy.LENGTH
     elif task in crafter.TASKS:
         own = crafter.LIMIT
+    elif task.startswith(atari.PREFIX):
+        own = length or atari.LIMIT
     elif task.startswith("gym_"):
         try:
             own = gymnasium.spec(task.removeprefix("gym_")).max_episode_steps
