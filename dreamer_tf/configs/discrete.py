@@ -185,7 +185,8 @@ _V2_DEFAULTS = {
     "replay.prioritize_ends": True,
     "pretrain": 1,
 }
-_V2_NETWORKS = "rssm encoder decoder reward_head discount_head actor critic".split()
+_V2_NETWORKS = ["rssm", "encoder", "decoder", "actor", "critic"]
+_V2_NETWORKS += ["reward_head", "discount_head"]
 
 # For the smoke test: a few updates only. The KL of V1 has no free nats there, so that
 # it is seen to fall.
