@@ -41,7 +41,7 @@ BENCHMARK: dict[str, dict[str, Any]] = {
     "atari": {"obs": "image", "task": "atari_pong", "repeat": 4},
     "atari100k": {"obs": "image", "task": "atari_pong", "repeat": 4},
     "crafter": {"obs": "image", "task": "crafter_reward", "repeat": 1},
-    "bsuite": {"obs": "proprio", "task": "bsuite_catch/0", "repeat": 1},
+    "bsuite": {"obs": "proprio", "task": "bsuite_catch_0", "repeat": 1},
 }
 
 
