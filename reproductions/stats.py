@@ -17,6 +17,7 @@ from scipy import special
 
 RESAMPLES = 2000
 TOP = 1000.0  # the highest return of a DMC episode: 1000 frames of reward <= 1
+SPAN = (0.0, TOP)
 
 Runs = Sequence[np.ndarray]
 
@@ -106,8 +107,10 @@ def _resample(task: np.ndarray, resamples: int, rng: np.random.Generator):
     return task[rng.integers(0, len(task), (resamples, len(task)))]
 
 
-def t_interval(values: np.ndarray, top: float = TOP) -> tuple[float, float]:
-    """95 % interval of the mean of a few seeds of one task, cut to [0, top].
+def t_interval(
+    values: np.ndarray, bottom: float = 0.0, top: float = TOP
+) -> tuple[float, float]:
+    """95 % interval of the mean of a few seeds of one task, cut to [bottom, top].
 
     It is Student's t interval. A bootstrap of three to five values can never be wider
     than their range and covers the mean in far less than 95 % of cases. NaN for fewer
@@ -119,7 +122,7 @@ def t_interval(values: np.ndarray, top: float = TOP) -> tuple[float, float]:
     quantile = special.stdtrit(len(values) - 1, 0.975)  # Student's t
     half = quantile * values.std(ddof=1) / np.sqrt(len(values))
     center = values.mean()
-    return max(0.0, float(center - half)), min(top, float(center + half))
+    return max(bottom, float(center - half)), min(top, float(center + half))
 
 
 def welch_interval(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
