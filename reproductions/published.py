@@ -55,17 +55,18 @@ def printed(protocol: str, benchmark: str) -> pd.DataFrame:
     return table.sort_values("paper").drop_duplicates(key, keep="last")
 
 
-def chance(benchmark: str) -> pd.DataFrame:
-    """Of the uniform random policy: task, repeat, mean; of DMC also other statistics.
+def chance(benchmark: str, task: str, repeat: int) -> float:
+    """Score of the uniform random policy on a task; NaN if it is not known.
 
-    repeat: 0 stands for every action repeat.
+    Args:
+      repeat: frames of an action, on which DMC's scores depend.
     """
-    if _family(benchmark) == "dmc":
-        return pd.read_csv(FOLDER / "random.csv")
-    if _family(benchmark) != "atari":
-        return pd.DataFrame(columns=["task", "repeat", "mean"])
-    table = pd.read_csv(FOLDER / "atari_references.csv")
-    return table[["task"]].assign(repeat=0, mean=table.random)
+    if _family(benchmark) == "atari":
+        return float(references().random[task])
+    if _family(benchmark) != "dmc":
+        return float("nan")
+    table = pd.read_csv(FOLDER / "random.csv").set_index(["task", "repeat"])
+    return float(table["mean"].get((task, repeat), float("nan")))
 
 
 def _family(benchmark: str) -> str:

@@ -56,6 +56,11 @@ def optimality_gap(runs: Runs, target: float = TOP) -> np.ndarray:
     return target - mean([np.minimum(task, target) for task in runs])
 
 
+def clipped_mean(runs: Runs, top: float = 100.0) -> np.ndarray:
+    """Mean over tasks of the mean over seeds, of which no task counts above `top`."""
+    return np.mean([np.minimum(task.mean(-1), top) for task in runs], axis=0)
+
+
 def probability_of_improvement(ours: Runs, theirs: Runs) -> np.ndarray:
     """P(a run of ours beats one of theirs on the same task), mean over tasks.
 

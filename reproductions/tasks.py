@@ -12,7 +12,7 @@ arXiv:2301.04104v2.
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -239,6 +239,19 @@ BENCHMARKS = {
 # The protocols under which a version's published scores were made. V3's score files
 # are those of arXiv v2, not of the Nature edition.
 PUBLISHED_UNDER = {"v1": ("paper",), "v2": ("paper",), "v3": ("arxiv_v2",)}
+
+
+def families(benchmarks: Iterable[str]) -> list[str]:
+    """The benchmarks of the same families as these; of DMC for none."""
+    wanted = {BENCHMARKS[name].family for name in benchmarks} or {"dmc"}
+    return [name for name, known in BENCHMARKS.items() if known.family in wanted]
+
+
+def title_of(benchmarks: Iterable[str]) -> str:
+    """What these benchmarks are, in words."""
+    found = [BENCHMARKS[name].family for name in families(benchmarks)]
+    *first, last = (FAMILIES[name] for name in dict.fromkeys(found))
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def name_of(version: str) -> str:
