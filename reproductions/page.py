@@ -245,6 +245,7 @@ def _reference(sheet: Sheet) -> dict[str, Any]:
     order = means.max(axis=1).sort_values(ascending=False).index
     means = means.loc[order]
     return {
+        "key": sheet.stem,
         "title": sheet.title,
         "first": sheet.first,
         "methods": [*sheet.wide.columns],

@@ -7,9 +7,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from reproductions import normalise, plots, published, rules, tasks, texts
+from reproductions import names, normalise, plots, published, rules, tasks, texts
 
+# Other sets of runs of the Dreamers, which come last.
+VARIANTS = (
+    "dreamerv3_2023",
+    "dreamerv2_schedules",
+    "dreamerv2_seedset2",
+    "dreamerv2_2020",
+)
 MARK = "*"  # of methods whose scores are of evaluation episodes
+
+
+_EMPTY = pd.DataFrame(columns=["method", "budget", "mean", "median"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,16 +131,18 @@ def atari_table(benchmark: str, budget: int) -> pd.DataFrame:
 
     Methods whose scores are means of evaluation episodes have a MARK.
     """
-    wide = _means(benchmark, budget)
+    every = _means(benchmark, budget)
+    wide = every[[*(m for m in every if m not in VARIANTS)]]
     printed = published.printed("arxiv_v2", benchmark)
     printed = printed[(printed.statistic == "score") & (printed.budget == budget)]
     for method, rows in printed.groupby("method", sort=False):
-        if method not in wide:  # methods without score files
+        if method not in {*every, "gamer", "random", "record"}:  # no score files
             wide[f"{method} (printed)"] = rows.set_index("task").printed
     known = published.references()
     wide["random"], wide["gamer"] = known.random, known.gamer
     if benchmark == "atari":
         wide["record"] = known.record_v2
+    wide = wide.join(every[[m for m in VARIANTS if m in every]])
     found = normalise.published_aggregates(benchmark, budget)
     totals = found.pivot(index="aggregate", columns="method", values="value")
     for name in totals.reindex(normalise.names(benchmark)).dropna(how="all").index:
@@ -138,6 +150,27 @@ def atari_table(benchmark: str, budget: int) -> pd.DataFrame:
     metrics = published.scores(benchmark).groupby("method").metric.first()
     marked = {m: f"{m}{MARK}" for m in wide if metrics.get(m) == "eval10"}
     return wide.rename(columns=marked).rename_axis(index="task", columns=None)
+
+
+def aggregate_table(benchmark: str, budget: int) -> pd.DataFrame:
+    """Every aggregate of the published methods in percent, recomputed and printed.
+
+    Methods without score files have printed values alone.
+    """
+    found = normalise.published_aggregates(benchmark, budget)
+    totals = found.pivot(index="method", columns="aggregate", values="value")
+    printed = published.printed("arxiv_v2", benchmark)
+    printed = printed[(printed.task == "") & (printed.budget == budget)]
+    printed = printed.pivot(index="method", columns="statistic", values="printed")
+    wide = pd.DataFrame(index=totals.index.union(printed.index))
+    for name in normalise.names(benchmark):
+        if name in totals or name in printed:
+            wide[name] = totals.get(name)
+            wide[f"{name}, printed"] = printed.get(name)
+    wide = wide.dropna(axis="columns", how="all")
+    order = wide.sort_values("gamer median", ascending=False, na_position="last").index
+    known = [m for m in order if m in totals.index]
+    return wide.loc[[*known, *(m for m in order if m not in known)]]
 
 
 @functools.cache
@@ -156,23 +189,29 @@ def _atari(benchmark: str) -> list[Sheet]:
     budget = tasks.BENCHMARKS[benchmark].budgets[-1]
     wide = atari_table(benchmark, budget)
     notes = [
-        "Published runs only, mean over seeds by each paper's rule. In percent: "
-        "100 (score - random) / (reference - random) per game, with a human gamer's or "
-        "the human record's score as reference; clipped: no game counts above 100%. An "
-        "aggregate stands only where a method has every game of its paper.",
+        "Per game 100 (score - random) / (reference - random), with a human gamer's or "
+        "the human record's score as reference; clipped: no game counts above 100%. "
+        "Recomputed from the score files, where a method has every game of its paper; "
+        "a method without a recomputed value has no score file.",
     ]
+    games = ["Published runs only, mean over seeds by each paper's rule."]
     if benchmark == "atari":
         notes += [
-            f"{MARK} Not the same metric as the other columns: means of ten evaluation "
-            "episodes at 199M frames; the others are training episodes (of muzero, the "
-            "paper does not say).",
             "V2's paper has 55 games (without Defender and Surround) and random scores "
             "of 228.8 on Alien and 7.0 on James Bond; its methods (dreamerv2, rainbow, "
-            "iqn, c51, dqn) are normalised by these, the others by V3's, over 57 "
-            "games. V2's paper prints factors: its 2.15 is 215% here.",
+            "iqn, c51, dqn) are normalised by these, the others by V3's values over 57 "
+            "games. V2's paper prints factors: its 2.15 is 215 here. Not the same "
+            "metric either: V2 counts evaluation episodes, V3 training episodes.",
             "dreamerv2_schedules: with schedules; dreamerv2_seedset2: three more seeds "
             "that the paper does not use; dreamerv2_2020: the first release; "
-            "dreamerv3_2023: the runs of arXiv v1, which lack games and frames.",
+            "dreamerv2_earlier and the rows no_...: the paper's ablations.",
+        ]
+        games += [
+            f"{MARK} Not the same metric as the other columns: means of ten evaluation "
+            "episodes at 199M frames; the others are of training episodes (for muzero "
+            "it is not known).",
+            "dreamerv3_2023: the runs of arXiv v1, which lack two games. The other "
+            "variants of the Dreamers are explained above.",
         ]
     else:
         notes += [
@@ -180,12 +219,29 @@ def _atari(benchmark: str) -> list[Sheet]:
             "unlike the protocol that the paper names: the public code of that date "
             "sets the probability where it has no effect. dreamerv3_2023 are the runs "
             "of arXiv v1, without sticky actions.",
+        ]
+        games += [
             "(printed): from table 9 of arXiv:2301.04104v2; there are no score files.",
         ]
+    summary = aggregate_table(benchmark, budget)
     return [
         Sheet(
+            stem=f"published_{benchmark}_totals",
+            title=f"{_title(benchmark, budget)}: aggregates in percent",
+            first="Method",
+            wide=summary.rename_axis(index="method", columns=None),
+            footer=(),
+            totals=_EMPTY,
+            shown="",
+            totals_title="",
+            told="",
+            notes=notes,
+            number=_percent,
+            beside=[*summary.columns],
+        ),
+        Sheet(
             stem=f"published_{benchmark}",
-            title=_title(benchmark, budget),
+            title=f"{_title(benchmark, budget)}: scores by game",
             first="Game",
             wide=wide,
             footer=[str(name) for name in wide.index if str(name).endswith("%")],
@@ -193,14 +249,24 @@ def _atari(benchmark: str) -> list[Sheet]:
             shown="median",
             totals_title="Gamer median at every published budget, in percent",
             told=f"{tasks.BENCHMARKS[benchmark].title}, published gamer medians in %",
-            notes=[*notes, "Sources: results/published."],
+            notes=[*games, "Sources: results/published."],
             number=texts.score,
             beside=("random", "gamer", "record"),
-        )
+        ),
     ]
 
 
 # --- Crafter and BSuite -----------------------------------------------------
+
+_TAGS = (
+    "basic",
+    "credit_assignment",
+    "exploration",
+    "generalization",
+    "memory",
+    "noise",
+    "scale",
+)
 
 
 def _crafter(benchmark: str) -> list[Sheet]:
@@ -216,9 +282,9 @@ def _crafter(benchmark: str) -> list[Sheet]:
     runs = published.scores(benchmark)
     rates = runs[runs.task.str.startswith("achievement_")]
     rates = rates.groupby(["task", "method"]).score.mean().unstack("method")
+    rates = rates[["random", "human"]]
     rates.index = rates.index.str.removeprefix("achievement_")
     rates = rates.sort_values("human", ascending=False).rename_axis("task", axis=0)
-    empty = pd.DataFrame(columns=["method", "budget", "mean", "median"])
     where = "Sources: results/published."
     return [
         Sheet(
@@ -227,7 +293,7 @@ def _crafter(benchmark: str) -> list[Sheet]:
             first="Method",
             wide=wide,
             footer=(),
-            totals=empty,
+            totals=_EMPTY,
             shown="",
             totals_title="",
             told="",
@@ -252,7 +318,7 @@ def _crafter(benchmark: str) -> list[Sheet]:
             first="Achievement",
             wide=rates.rename_axis(columns=None),
             footer=(),
-            totals=empty,
+            totals=_EMPTY,
             shown="",
             totals_title="",
             told="",
@@ -269,11 +335,11 @@ def _bsuite(benchmark: str) -> list[Sheet]:
     values = printed.printed.where(printed.unit == "score", printed.printed / 100)
     rows = printed.task.where(printed.task != "", printed.statistic)
     table = printed.assign(value=values, row=rows)
-    first = [m for m in ("dreamerv3",) if m in set(table.method)]
-    methods = list(dict.fromkeys([*first, *table.method]))
-    wide = table.pivot(index="row", columns="method", values="value")[methods]
-    tags = list(dict.fromkeys(table.row[table.task == ""]))
-    wide = wide.loc[[*dict.fromkeys(table.row[table.task != ""]), *tags]]
+    wide = table.pivot(index="row", columns="method", values="value")
+    first = ["dreamerv3", "random"]
+    wide = wide[[*first, *(m for m in wide if m not in first)]]
+    tags = [*_TAGS, "task mean", "category mean"]
+    wide = wide.loc[[*names.BSUITE_COUNTS, *tags]]
     return [
         Sheet(
             stem="published_bsuite",
@@ -281,7 +347,7 @@ def _bsuite(benchmark: str) -> list[Sheet]:
             first="Experiment",
             wide=wide.rename_axis(index="task", columns=None),
             footer=tags,
-            totals=pd.DataFrame(columns=["method", "budget", "mean", "median"]),
+            totals=_EMPTY,
             shown="",
             totals_title="",
             told="",
@@ -297,6 +363,13 @@ def _bsuite(benchmark: str) -> list[Sheet]:
             beside=("random",),
         )
     ]
+
+
+def _percent(value: float) -> str:
+    """With one decimal, unless it is printed as a whole number."""
+    if np.isnan(value) or abs(value - round(value)) < 1e-6:
+        return texts.number(value)
+    return texts.tenths(value)
 
 
 def rounded(sheet: Sheet) -> pd.DataFrame:

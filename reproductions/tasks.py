@@ -136,7 +136,7 @@ BENCHMARKS = {
         ),
         Benchmark(
             name="atari",
-            title="Atari 200M",
+            title="Atari",
             every=ATARI_57,
             tasks={"paper": ATARI_55, "arxiv_v2": ATARI_57, "nature": ATARI_57},
             frames={
