@@ -57,11 +57,12 @@ class Choice:
 def train(argv: Sequence[str]) -> None:
     """Trains an agent, or continues its training."""
     (choice,) = _parse(argv, {RUN: Choice()}, known_only=True)
-    run, agent = presets.load(**vars(choice))
-    parsed = _parse(argv, {RUN: run, f"Dreamer{run.version.upper()}": agent})
+    preset, agent = presets.load(**vars(choice))
+    parsed = _parse(argv, {RUN: preset, f"Dreamer{preset.version.upper()}": agent})
     if not parsed:
         return
     run, agent = parsed
+    run = presets.with_preset_arguments(run, preset)
     _need_logdir(run.logdir)
     from dreamer_tf.training.train import train as train_run
 

@@ -1,6 +1,8 @@
 """Presets: what is observed chooses them, and those of gymnasium fit short episodes."""
 
 import dataclasses
+import json
+import operator
 
 import numpy as np
 import pytest
@@ -114,3 +116,279 @@ def test_other_observations_are_named_but_not_their_settings(
     assert protocols.changes(config) == flags
     config["agent"] = fields.to_dict(dataclasses.replace(agent, horizon=12))
     assert protocols.changes(config) == f"{flags} --horizon=12".strip()
+
+
+# --- Atari, Crafter and BSuite -------------------------------------------------
+
+# The environment of V3's adapter, `embodied/envs/atari.py` of danijar/dreamerv3.
+V3_ATARI = {"pooling": "v3", "gray": True, "sticky": 0.25, "actions": "full"}
+V3_ATARI |= {"first_picture": "reset", "limit_terminal": True, "noops": "0-30"}
+V3B = {"noops": "0", "first_picture": "stale"}
+NETWORKS = ("rssm", "encoder", "decoder", "reward_head", "discount_head")
+NETWORKS += ("actor", "critic")
+# (version, benchmark, protocol) -> settings of the run, of its environment, of the
+# agent; with each their source. V3's agents are the same in both of its protocols.
+RUNS = {
+    # danijar/dreamerv2 650e92d, configs.yaml block atari; all_actions=True in train.py
+    ("v2", "atari", "paper"): (
+        {"repeat": 4, "envs": 1, "steps": 2e8, "size": 64, "length": 108_000}
+        | {"eval_every": 1e5, "eval_episodes": 1, "replay_gb": 9},
+        V3_ATARI | {"pooling": "v2", "noops": "1-30", "limit_terminal": False},
+    ),
+    # 07d906e, block crafter: 1M steps are those of the published scores
+    ("v2", "crafter", "paper"): (
+        {"repeat": 1, "envs": 1, "steps": 1e6, "size": 64, "length": 0}
+        | {"eval_every": 1e5, "eval_episodes": 1, "replay_gb": 13},
+        {},
+    ),
+    # danijar/dreamerv3 2411f7d, configs.yaml blocks atari, atari100k, crafter, bsuite
+    ("v3", "atari", "arxiv_v2"): (
+        {"repeat": 4, "envs": 16, "steps": 2e8, "size": 96, "length": 108_000}
+        | {"eval_every": 0, "replay_gb": 252},
+        V3_ATARI | V3B,
+    ),
+    ("v3", "atari100k", "arxiv_v2"): (
+        {"repeat": 4, "envs": 1, "steps": 4e5, "size": 64, "length": 100_000}
+        | {"eval_every": 0, "replay_gb": 6},
+        V3_ATARI | V3B | {"gray": False},
+    ),
+    ("v3", "crafter", "arxiv_v2"): (
+        {"repeat": 1, "envs": 1, "steps": 1e6, "size": 64, "length": 0}
+        | {"eval_every": 0, "replay_gb": 56},
+        {},
+    ),
+    ("v3", "bsuite", "arxiv_v2"): (
+        {"repeat": 1, "envs": 1, "steps": 1.01e6, "obs": "proprio"}
+        | {"eval_every": 0, "replay_gb": 44},
+        {},
+    ),
+    # e3f0224, the same blocks
+    ("v3", "atari", "nature"): (
+        {"repeat": 4, "envs": 16, "steps": 2e8, "size": 96, "length": 108_000},
+        V3_ATARI,
+    ),
+    ("v3", "atari100k", "nature"): (
+        {"repeat": 4, "envs": 1, "steps": 4e5, "size": 64, "length": 108_000},
+        V3_ATARI | {"gray": False, "actions": "minimal"},
+    ),
+    ("v3", "crafter", "nature"): (
+        {"repeat": 1, "envs": 1, "steps": 1e6, "size": 64, "length": 0},
+        {},
+    ),
+    ("v3", "bsuite", "nature"): (
+        {"repeat": 1, "envs": 1, "steps": 1.01e6, "obs": "proprio"},
+        {},
+    ),
+}
+V2_IMAGES = {"encoder.mlp_keys": "$^", "encoder.cnn_keys": "image", "jit": False}
+V2_IMAGES |= {"decoder.mlp_keys": "$^", "decoder.cnn_keys": "image"}
+# The block defaults of configs.yaml in danijar/dreamerv2 07d906e, and what its blocks
+# atari and crafter share.
+V2_BOTH = V2_IMAGES | {
+    "rssm.stoch": 32,
+    "rssm.discrete": 32,
+    "encoder.cnn_depth": 48,
+    "encoder.cnn_kernels": (4, 4, 4, 4),
+    "decoder.cnn_kernels": (5, 5, 6, 6),
+    "reward_head.layers": 4,
+    "reward_head.units": 400,
+    "discount_head.units": 400,
+    "actor.units": 400,
+    "critic.layers": 4,
+    "clip_rewards": "tanh",
+    "pred_discount": True,
+    "grad_heads": ("decoder", "reward", "discount"),
+    "loss_scales.reward": 1,
+    "kl.free": 0,
+    "kl.balance": 0.8,
+    "kl.forward": False,
+    "kl.free_avg": True,
+    "model_opt.eps": 1e-5,
+    "model_opt.clip": 100,
+    "model_opt.wd": 1e-6,
+    "actor_opt.wd": 1e-6,
+    "critic_opt.clip": 100,
+    "replay.capacity": 2_000_000,
+    "replay.minlen": 50,
+    "replay.maxlen": 50,
+    "replay.prioritize_ends": True,
+    "dataset.batch": 16,
+    "dataset.length": 50,
+    "pretrain": 1,
+    "train_steps": 1,
+    "discount": 0.999,
+    "discount_lambda": 0.95,
+    "imag_horizon": 15,
+    "slow_target": True,
+    "slow_target_update": 100,
+    "slow_target_fraction": 1,
+    "expl_noise": 0,
+    "reward_norm.momentum": 1,
+}
+# configs.yaml of danijar/dreamerv3, the same at both commits for what is here.
+V3_SIZE200M = {
+    "dyn.deter": 8192,
+    "dyn.hidden": 1024,
+    "dyn.stoch": 32,
+    "dyn.classes": 64,
+    "enc.depth": 64,
+    "enc.mults": (2, 3, 4, 4),
+    "dec.depth": 64,
+    "value.units": 1024,
+    "batch_size": 16,
+    "batch_length": 64,
+    "replay_context": 1,
+    "replay.size": 5_000_000,
+    "horizon": 333,
+    "contdisc": True,
+    "imag_length": 15,
+    "opt.lr": 4e-5,
+    "imag_loss.actent": 3e-4,
+}
+AGENTS = {
+    ("v2", "atari", "paper"): V2_BOTH
+    | {f"{name}.norm": "none" for name in NETWORKS}
+    | {
+        "rssm.deter": 600,
+        "rssm.hidden": 600,
+        "loss_scales.kl": 0.1,
+        "loss_scales.discount": 5,
+        "model_opt.lr": 2e-4,
+        "actor_opt.lr": 4e-5,
+        "critic_opt.lr": 1e-4,
+        "actor_ent": 1e-3,
+        "actor_grad": "reinforce",
+        "prefill": 50_000,  # decisions
+        "train_every": 16,
+    },
+    ("v2", "crafter", "paper"): V2_BOTH
+    | {f"{name}.norm": "layer" for name in NETWORKS}
+    | {
+        "rssm.deter": 1024,
+        "rssm.hidden": 1024,
+        "loss_scales.kl": 1,
+        "loss_scales.discount": 1,
+        "model_opt.lr": 1e-4,
+        "actor_opt.lr": 1e-4,
+        "critic_opt.lr": 1e-4,
+        "actor_ent": 3e-3,
+        "actor_grad": "auto",
+        "prefill": 10_000,
+        "train_every": 5,
+    },
+}
+RATIOS = {"atari": 32, "atari100k": 256, "crafter": 512, "bsuite": 1024}
+for name, ratio in RATIOS.items():
+    for protocol in ("arxiv_v2", "nature"):
+        AGENTS["v3", name, protocol] = V3_SIZE200M | {"train_ratio": ratio}
+
+
+@pytest.mark.parametrize("which", RUNS)
+def test_runs_of_the_discrete_benchmarks(which):
+    settings, arguments = RUNS[which]
+    run = presets.load(*which)[0]
+    assert {name: getattr(run, name) for name in settings} == settings
+    assert json.loads(run.env_args or "{}") == arguments
+
+
+@pytest.mark.parametrize("which", RUNS)
+def test_agents_of_the_discrete_benchmarks(which):
+    agent = presets.load(*which)[1]
+    values = {name: operator.attrgetter(name)(agent) for name in AGENTS[which]}
+    assert values == AGENTS[which]
+
+
+def test_the_batch_of_the_paper_is_two_flags_away(monkeypatch):
+    made = []
+    monkeypatch.setattr(train, "train", lambda *given: made.append(given))
+    words = "train --version=v2 --benchmark=atari --logdir=x --dataset.batch=50"
+    assert command.main(words.split()) == 0
+    assert (made[0][1].dataset.batch, made[0][1].dataset.length) == (50, 50)
+
+
+@pytest.mark.parametrize(
+    ("flags", "changed"),
+    [
+        ("", {}),
+        ("--env_args=", {}),
+        ("--env_args={}", {}),
+        ("--env_args=sticky=0", {"sticky": 0}),
+        ("--env_args=sticky=0,noops=0-30", {"sticky": 0, "noops": "0-30"}),
+        ('--env_args={"gray":true}', {"gray": True}),
+        ("--env_args=gravity=1", {"gravity": 1}),  # refused by the environment
+    ],
+)
+def test_arguments_on_the_command_line_leave_the_presets_others(
+    monkeypatch, flags, changed
+):
+    made = []
+    monkeypatch.setattr(train, "train", lambda *given: made.append(given))
+    words = ["train", "--benchmark=atari100k", "--protocol=arxiv_v2", "--logdir=x"]
+    assert command.main([*words, *flags.split()]) == 0
+    usual = RUNS["v3", "atari100k", "arxiv_v2"][1]
+    assert json.loads(made[0][0].env_args) == usual | changed
+
+
+def test_arguments_of_gymnasium_are_those_of_the_command_line(monkeypatch):
+    made = []
+    monkeypatch.setattr(train, "train", lambda *given: made.append(given))
+    words = ["train", "--benchmark=gym", "--logdir=x"]
+    for flag in ("--env_args=gravity=1", "--env_args="):
+        assert command.main([*words, flag]) == 0
+    assert [run.env_args for run, *_ in made] == ['{"gravity": 1}', ""]
+
+
+def test_changed_arguments_are_no_setting_of_the_protocol():
+    run, agent = presets.load("v3", "atari100k", "arxiv_v2")
+    config = {"run": fields.to_dict(run), "agent": fields.to_dict(agent)}
+    assert protocols.changes(config) == ""
+    other = json.dumps(json.loads(run.env_args) | {"sticky": 0})
+    config["run"]["env_args"] = dataclasses.replace(run, env_args=other).env_args
+    assert protocols.changes(config).startswith("--env_args=")
+
+
+ATARI = "v1 with lite, v2 with paper or lite, v3 with nature or arxiv_v2 or lite."
+
+
+@pytest.mark.parametrize(
+    ("version", "benchmark", "protocol", "known"),
+    [
+        ("v1", "atari", "", ATARI),
+        ("v1", "crafter", "paper", ATARI),
+        ("v2", "atari100k", "", "v3 with nature or arxiv_v2."),
+        ("v3", "atari100k", "lite", "v3 with nature or arxiv_v2."),
+        ("v2", "bsuite", "paper", "v2 with lite, v3 with nature or arxiv_v2 or lite."),
+    ],
+)
+def test_protocols_that_do_not_exist(version, benchmark, protocol, known):
+    with pytest.raises(UserError) as error:
+        presets.load(version, benchmark, protocol)
+    start = f"--benchmark={benchmark} has no --protocol={protocol or 'paper'} for "
+    assert str(error.value).startswith(f"{start}--version={version}; it has ")
+    assert str(error.value).endswith(known)
+
+
+@pytest.mark.parametrize("benchmark", presets.BENCHMARKS)
+@pytest.mark.parametrize("version", presets.PROTOCOLS)
+def test_all_protocols_can_be_loaded(version, benchmark):
+    for protocol in presets.protocols_of(version, benchmark):
+        run = presets.load(version, benchmark, protocol)[0]
+        assert (run.benchmark, run.protocol) == (benchmark, protocol)
+        assert run == presets.load(version, benchmark, protocol, task=run.task)[0]
+
+
+@pytest.mark.parametrize(
+    ("task", "benchmark", "add"),
+    [
+        ("walker_walk", "atari", "dmc_proprio or dmc_vision"),
+        ("atari_pong", "crafter", "atari or atari100k"),
+        ("atari_pong", "dmc_vision", "atari or atari100k"),
+        ("bsuite_catch/0", "gym", "bsuite"),
+        ("crafter_reward", "toy", "crafter"),
+        ("gym_Pendulum-v1", "bsuite", "gym"),
+    ],
+)
+def test_tasks_of_other_benchmarks(task, benchmark, add):
+    sentence = rf"--task={task} is no task of --benchmark={benchmark}; .*={add}\.$"
+    with pytest.raises(UserError, match=sentence):
+        presets.load("v3", benchmark, task=task)

@@ -15,7 +15,7 @@ import pytest
 
 from dreamer_tf import replay
 from dreamer_tf.errors import UserError
-from dreamer_tf.replay import store
+from dreamer_tf.replay import records
 from dreamer_tf.training import checkpoint
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -237,11 +237,11 @@ def test_memory_limit_is_never_exceeded(make, streams):
 def test_full_chunks_of_unused_memory_are_not_allocated():
     buffer = windows(memory_bytes=10**12)
     buffer.add(make_record())
-    assert buffer.nbytes == store.MAX_CHUNK_ROWS * RECORD_BYTES
+    assert buffer.nbytes == records.MAX_CHUNK_ROWS * RECORD_BYTES
 
 
 def test_bytes_per_record():
-    buffer = windows(memory_bytes=store.MIN_CHUNKS * RECORD_BYTES)
+    buffer = windows(memory_bytes=records.MIN_CHUNKS * RECORD_BYTES)
     for step in range(100):  # chunks of one row
         buffer.add(make_record(step))
         assert buffer.nbytes == (step + 1) * RECORD_BYTES
@@ -274,7 +274,7 @@ def test_memory_too_small():
 def test_every_stream_keeps_a_window_in_the_least_memory_allowed():
     streams, length, accepted = 128, 4, []
     for chunk_rows in range(1, 6):
-        memory = store.MIN_CHUNKS * chunk_rows * RECORD_BYTES
+        memory = records.MIN_CHUNKS * chunk_rows * RECORD_BYTES
         buffer = windows(length=length, memory_bytes=memory)
         try:
             for stream in range(streams):
@@ -291,7 +291,7 @@ def test_every_stream_keeps_a_window_in_the_least_memory_allowed():
 
 def test_the_oldest_rows_go_first_even_of_an_idle_stream():
     chunk_rows = 5
-    memory = store.MIN_CHUNKS * chunk_rows * RECORD_BYTES
+    memory = records.MIN_CHUNKS * chunk_rows * RECORD_BYTES
     buffer = windows(batch_size=1, length=5, memory_bytes=memory)
 
     def add(stream, count):
@@ -371,7 +371,7 @@ def test_written_values_come_back():
 
 @pytest.mark.parametrize("chunk_rows", [1, 3, 4, 1000])
 def test_update_skips_rows_that_are_gone(chunk_rows):
-    memory = store.MIN_CHUNKS * chunk_rows * RECORD_BYTES
+    memory = records.MIN_CHUNKS * chunk_rows * RECORD_BYTES
     buffer = windows(batch_size=1, length=4, capacity=3, memory_bytes=memory)
     for step in range(8):
         buffer.add(make_record(step))

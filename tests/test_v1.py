@@ -67,6 +67,7 @@ def test_parameter_counts():
     [
         ({"x": (3,), "y": (), "m": (2, 2)}, BOX, {}),
         ({"image": (64, 64, 3), "x": (3,)}, spaces.Discrete(3), {"pcont": True}),
+        ({"image": (64, 64, 1)}, spaces.Discrete(18), {"pcont": True}),  # Atari
     ],
 )
 def test_policy_update_and_report(shapes, actions, changes, tmp_path):

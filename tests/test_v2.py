@@ -35,6 +35,9 @@ for part in ("encoder", "decoder"):
     TINY |= {f"{part}.mlp_layers": (8,), f"{part}.cnn_depth": 2}
 for part in ("reward_head", "discount_head", "actor", "critic"):
     TINY |= {f"{part}.layers": 1, f"{part}.units": 8}
+ENDS = {"pred_discount": True, "grad_heads": ("decoder", "reward", "discount")}
+NETWORKS = ["rssm", "encoder", "decoder", "reward_head", "discount_head"]
+NETWORKS += ["actor", "critic"]
 
 
 def tiny(shapes=None, actions=BOX, seed=0, **changes):
@@ -93,6 +96,23 @@ def test_parameter_counts(shapes, actions, changes, counts):
     assert (sum(found.values()), actor, critic) == counts
 
 
+def test_layer_norm_in_every_network():
+    """As Crafter has it (configs.yaml of danijar/dreamerv2); GRUs always have one."""
+    agents = [
+        tiny({"image": (64, 64, 3)}, spaces.Discrete(17), pred_discount=True, **changes)
+        for changes in ({}, {f"{name}.norm": "layer" for name in NETWORKS})
+    ]
+    plain, normed = (agent.param_count() for agent in agents)
+    # A factor and an offset for every unit: of 8 in the heads, which have one layer;
+    # of 2, 4, 8 and 16 channels in the convolutions, the last of the decoder without.
+    units = {"reward": 8, "discount": 8, "actor": 8, "critic": 8}
+    units |= {"encoder": 2 + 4 + 8 + 16, "decoder": 8 + 4 + 2}
+    units |= {"rssm": 3 * 8}  # before, after the GRU (prior), and in the posterior
+    assert {k: normed[k] - plain[k] for k in plain} == {
+        name: 2 * number for name, number in units.items()
+    }
+
+
 @pytest.mark.parametrize(
     ("shapes", "actions", "changes"),
     [
@@ -100,7 +120,13 @@ def test_parameter_counts(shapes, actions, changes, counts):
         (
             {"image": (64, 64, 3), "x": (3,)},
             spaces.Discrete(3),
-            {"pred_discount": True, "grad_heads": ("decoder", "reward", "discount")},
+            ENDS,
+        ),
+        ({"image": (64, 64, 1)}, spaces.Discrete(18), ENDS),  # Atari
+        (
+            {"image": (64, 64, 3)},
+            spaces.Discrete(17),
+            ENDS | {f"{name}.norm": "layer" for name in NETWORKS},  # Crafter
         ),
     ],
 )

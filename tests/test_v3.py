@@ -114,11 +114,76 @@ def test_parameter_counts(size, shapes, count):
     assert sum(agent.param_count().values()) == count
 
 
+def count_of_images(config, size, channels, actions, discrete):
+    """Parameters of an agent that sees images, layer by layer as the paper has them."""
+    c = config
+    deter, hidden = c.dyn.deter, c.dyn.hidden
+    stoch, block = c.dyn.stoch * c.dyn.classes, c.dyn.deter // c.dyn.blocks
+    depths = [c.enc.depth * m for m in c.enc.mults]
+    cells = (size // 2 ** len(depths)) ** 2  # of the smallest map
+    area = cells * depths[-1]
+
+    def dense(inputs, outputs, norm=True):
+        return inputs * outputs + outputs + outputs * norm
+
+    def conv(inputs, outputs, norm=True):
+        return dense(25 * inputs, outputs, norm)
+
+    def head(layers, units, outputs):
+        hidden = dense(deter + stoch, units) + (layers - 1) * dense(units, units)
+        return hidden + dense(units, outputs, norm=False)
+
+    dyn = dense(deter, hidden) + dense(stoch, hidden) + dense(actions, hidden)
+    # Block-linear: every output has the inputs of its block only.
+    dyn += dense(block + 3 * hidden, deter) + dense(block, 3 * deter, norm=False)
+    dyn += dense(deter + area, hidden) + dense(hidden, stoch, norm=False)
+    dyn += dense(deter, hidden) + dense(hidden, hidden)
+    dyn += dense(hidden, stoch, norm=False)
+    enc = sum(map(conv, [channels, *depths], depths))
+    dec = deter // c.dec.bspace * area + area  # from deter to the first map
+    dec += dense(stoch, 2 * c.dec.units) + dense(2 * c.dec.units, area, norm=False)
+    dec += depths[-1]  # norm of that map
+    dec += sum(map(conv, depths[:0:-1], depths[-2::-1]))
+    dec += conv(depths[0], channels, norm=False)
+    heads = head(c.rewhead.layers, c.rewhead.units, c.rewhead.bins)
+    heads += head(c.conhead.layers, c.conhead.units, 1)
+    heads += head(c.value.layers, c.value.units, c.value.bins)
+    outputs = actions if discrete else 2 * actions
+    heads += head(c.policy.layers, c.policy.units, outputs)
+    return dyn + enc + dec + heads
+
+
+@pytest.mark.parametrize(
+    ("size", "count"), [("1m", 686_846), ("12m", 10_494_158), ("200m", 165_948_686)]
+)
+def test_parameters_counted_layer_by_layer_are_the_official_ones(size, count):
+    """Spec: counted by running the official code, walker's 6 actions."""
+    assert count_of_images(sized(v3.Config(), size), 64, 3, 6, False) == count
+
+
+# Atari, Atari100k and Crafter.
+@pytest.mark.parametrize(
+    ("pixels", "channels", "actions", "millions"),
+    [(96, 1, 18, 187), (64, 3, 18, 166), (64, 3, 17, 166)],
+)
+def test_parameters_at_the_sizes_of_the_discrete_benchmarks(
+    pixels, channels, actions, millions
+):
+    whole = count_of_images(v3.Config(), pixels, channels, actions, True)
+    assert round(whole / 1e6) == millions
+    shapes = {"image": (pixels, pixels, channels)}
+    small = tiny(shapes, spaces.Discrete(actions))
+    found = sum(small.param_count().values())
+    assert found == count_of_images(small.config, pixels, channels, actions, True)
+    assert small.decoder.net.map[:2] == (pixels // 16,) * 2
+
+
 @pytest.mark.parametrize(
     ("shapes", "actions"),
     [
         ({"x": (3,), "y": (), "m": (2, 2)}, BOX),
         ({"image": (64, 64, 3), "x": (3,)}, spaces.Discrete(3)),
+        ({"image": (96, 96, 1)}, spaces.Discrete(18)),  # Atari
     ],
 )
 def test_policy_update_and_report(shapes, actions):

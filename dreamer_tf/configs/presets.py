@@ -8,17 +8,33 @@ means.
 """
 
 import difflib
+import json
 import re
+from dataclasses import replace
 from typing import Any
 
-from dreamer_tf.configs import config_class, v3
+from dreamer_tf.configs import config_class, discrete, v3
 from dreamer_tf.configs.fields import updated
-from dreamer_tf.configs.run import RunConfig
+from dreamer_tf.configs.run import RunConfig, read_arguments
 from dreamer_tf.errors import UserError
 
-BENCHMARKS = ("dmc_proprio", "dmc_vision", "gym", "toy", "toy_vision")
+# How the names of a benchmark's tasks begin, up to the first "_"; those of dm_control
+# have no beginning of their own.
+_STARTS = {
+    "dmc_proprio": "dmc",
+    "dmc_vision": "dmc",
+    "gym": "gym",
+    "toy": "toy",
+    "toy_vision": "toy",
+    "atari": "atari",
+    "atari100k": "atari",
+    "crafter": "crafter",
+    "bsuite": "bsuite",
+}
+BENCHMARKS = tuple(_STARTS)
 
-# The names of the presets for vectors, and for images.
+# The names of the presets for vectors, and for images; other benchmarks have one kind
+# of observations.
 _KINDS = (
     ("dmc_proprio", "dmc_vision"),
     ("gym", "gym_vision"),
@@ -47,12 +63,14 @@ def load(
       obs: one of `OBS`; the benchmark's own if empty.
 
     Raises:
-      UserError: a name that does not exist.
+      UserError: a name that does not exist, or a protocol that the version does not
+        have on this benchmark.
     """
     config = config_class(version)()
     protocol = protocol or PROTOCOLS[version][0]
     _one_of("--benchmark", benchmark, BENCHMARKS)
     _one_of(f"--protocol of {version}", protocol, PROTOCOLS[version])
+    _check_protocol(version, benchmark, protocol)
     if obs:
         _one_of("--obs", obs, OBS)
     if task:
@@ -79,16 +97,49 @@ def load(
     return updated(RunConfig(), run), updated(config, agent)
 
 
+def protocols_of(version: str, benchmark: str) -> tuple[str, ...]:
+    """The protocols that a version has on a benchmark; there may be none."""
+    if benchmark in discrete.PROTOCOLS:
+        return discrete.PROTOCOLS[benchmark].get(version, ())
+    return PROTOCOLS[version]
+
+
+def with_preset_arguments(run: RunConfig, preset: RunConfig) -> RunConfig:
+    """`run` with those arguments of its environment that only the preset names.
+
+    So `--env_args=sticky=0` changes this argument alone.
+    """
+    arguments = read_arguments(preset.env_args) | read_arguments(run.env_args)
+    return replace(run, env_args=json.dumps(arguments))
+
+
 def _name(benchmark: str, obs: str) -> str:
     """The name of the presets for a benchmark and what is observed of it."""
-    vectors, images = next(kind for kind in _KINDS if benchmark in kind)
-    return vectors if obs == "proprio" else images
+    for vectors, images in _KINDS:
+        if benchmark in (vectors, images):
+            return vectors if obs == "proprio" else images
+    return benchmark
+
+
+def _check_protocol(version: str, benchmark: str, protocol: str):
+    """Refuses a protocol that a version has on other benchmarks only."""
+    if protocol in protocols_of(version, benchmark):
+        return
+    known = [
+        f"{name} with {' or '.join(protocols)}"
+        for name in PROTOCOLS
+        if (protocols := protocols_of(name, benchmark))
+    ]
+    raise UserError(
+        f"--benchmark={benchmark} has no --protocol={protocol} for "
+        f"--version={version}; it has {', '.join(known)}."
+    )
 
 
 def _check_task(task: str, benchmark: str):
     """Refuses a task whose action repeat and settings another benchmark has."""
     start = task.split("_")[0]
-    kind = start if start in ("gym", "toy") else "dmc"
+    kind = start if start in _STARTS.values() else "dmc"
     # The environments refuse names that do not exist, and suggest similar ones.
     if kind == "dmc" and re.search(r"[^a-z0-9_]", task):  # as ids of gymnasium have
         add = "" if benchmark == "gym" else "--benchmark=gym "
@@ -96,9 +147,9 @@ def _check_task(task: str, benchmark: str):
             f"--task={task} is no task of dm_control; if it is an id of gymnasium, "
             f"give {add}--task=gym_{task}."
         )
-    if kind == "dmc" and benchmark != "gym":
+    if kind == "dmc" and _STARTS[benchmark] in ("dmc", "toy"):
         return
-    own = [name for name in BENCHMARKS if name.split("_")[0] == kind]
+    own = [name for name, its in _STARTS.items() if its == kind]
     if benchmark not in own:
         raise UserError(
             f"--task={task} is no task of --benchmark={benchmark}; add "
@@ -119,6 +170,7 @@ _BENCHMARK: dict[str, dict[str, Any]] = {
     "gym": {"obs": "proprio", "task": "gym_Pendulum-v1", "repeat": 1},
     "toy": {"obs": "proprio", "task": "toy", "repeat": 1},
     "toy_vision": {"obs": "image", "task": "toy", "repeat": 1},
+    **discrete.BENCHMARK,
 }
 
 _GYM = {"steps": 10_000}
@@ -174,6 +226,7 @@ _RUN: dict[tuple, dict[str, Any]] = {
     ("v1", "toy_vision", "lite"): _TOY | {"size": 16},
     ("v2", "toy_vision", "lite"): _TOY | {"size": 16},
     ("v3", "toy_vision", "lite"): _SHORT_TOY | {"size": 8},
+    **discrete.RUN,
 }
 
 # For `lite`. A vector holds less information than the free nats: the KL would stay
@@ -386,4 +439,10 @@ _AGENT: dict[tuple, dict[str, Any]] = {
         "imag_last": 4,
         "train_ratio": 128,
     },
+    # The episodes of BSuite end, and may end after one step.
+    ("v1", "bsuite"): _V1_ENDS,
+    ("v2", "bsuite"): _V2_ENDS,
+    ("v1", "bsuite", "lite"): _V1_VECTORS | _V1_GYM,
+    ("v2", "bsuite", "lite"): _V2_VECTORS | _V2_GYM | {"replay.minlen": 2},
+    **discrete.AGENT,
 }

@@ -48,8 +48,9 @@ class RunConfig:
     # dm_control without multi-sampling and with a small shadow map: faster in
     # software, but other pixels than the papers'
     fast_render: bool = False
-    # arguments of the constructor of a gymnasium environment: NAME=VALUE,NAME=VALUE or
-    # JSON such as {"NAME": [1, 2]}
+    # arguments of the environment (those of a gymnasium constructor, or such as sticky
+    # of Atari): NAME=VALUE,NAME=VALUE or JSON such as {"NAME": [1, 2]}; the preset's
+    # others stay
     env_args: str = ""
     length: CountOrZero = 0  # longest episode in frames; 0: as the environment says
     # act with parameters two decisions old, as the official DreamerV3 does; otherwise

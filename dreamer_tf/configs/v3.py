@@ -170,6 +170,10 @@ class ReplaySize:
 
     size: Count = 5_000_000  # sequences that can start in it
     online: bool = True  # train on every new sequence once, before old ones
+    # how the latents in it are kept; compact: one-hots as the numbers of their classes,
+    # which loses nothing, and deter in float16, which rounds it (not official); the
+    # latents then take less than half of the memory
+    latents: Literal["exact", "compact"] = "exact"
 
 
 @dataclass(frozen=True)

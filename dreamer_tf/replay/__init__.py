@@ -21,6 +21,8 @@ All of them have
   including the random stream. Rows are saved in pieces, most of which have not
   changed since the last time.
 
+`store.py` keeps entries as `packing.py` says, by default as they are.
+
 Two limits hold at the same time, a count (`capacity`) and bytes (`memory_bytes`);
 when either is reached, the oldest rows are dropped. Nothing here is thread-safe.
 """
@@ -34,12 +36,14 @@ from dreamer_tf.replay.episodes import (
     draw_chunks,
     draw_sequence,
 )
+from dreamer_tf.replay.packing import CompactLatents
 from dreamer_tf.replay.pieces import StoredPiece
 from dreamer_tf.replay.records import bytes_per_record
 from dreamer_tf.replay.store import Replay
 from dreamer_tf.replay.windows import Windows
 
 __all__ = [
+    "CompactLatents",
     "EpisodeChunks",
     "EpisodeSequences",
     "Episodes",
@@ -94,6 +98,7 @@ def _make_v2(config: Any, memory_bytes: int, seed: int) -> EpisodeSequences:
 
 
 def _make_v3(config: Any, memory_bytes: int, seed: int) -> Windows:
+    compact = config.replay.latents == "compact"
     return Windows(
         batch_size=config.batch_size,
         length=config.batch_length + config.replay_context,
@@ -101,6 +106,7 @@ def _make_v3(config: Any, memory_bytes: int, seed: int) -> Windows:
         memory_bytes=memory_bytes,
         seed=seed,
         online=config.replay.online,
+        packing=CompactLatents(config.dyn.classes) if compact else None,
     )
 
 

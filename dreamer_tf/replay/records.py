@@ -1,4 +1,4 @@
-"""The records that a replay buffer accepts, and their size."""
+"""The records that a replay buffer accepts, their size, and that of a chunk."""
 
 import math
 from collections.abc import Mapping
@@ -13,6 +13,12 @@ Spec = dict[str, tuple[tuple[int, ...], np.dtype]]  # entry -> shape, dtype
 # Stored with each row: how many rows were added before it, to find the oldest.
 ORDER_BYTES = 8
 
+# A chunk has at most MAX_CHUNK_ROWS rows. It has fewer where memory_bytes would hold
+# less than MIN_CHUNKS chunks of that size: with few large chunks, one that is dropped
+# or half full would waste a large share of the limit.
+MAX_CHUNK_ROWS = 1024
+MIN_CHUNKS = 256
+
 
 def bytes_per_record(entries: Mapping[str, Any]) -> int:
     """Bytes of memory that one record takes in any of the buffers.
@@ -26,6 +32,11 @@ def bytes_per_record(entries: Mapping[str, Any]) -> int:
         math.prod(entry.shape) * np.dtype(entry.dtype).itemsize
         for entry in entries.values()
     )
+
+
+def chunk_rows(memory_bytes: int, record_bytes: int) -> int:
+    """Rows per chunk, see MAX_CHUNK_ROWS."""
+    return max(1, min(MAX_CHUNK_ROWS, memory_bytes // (MIN_CHUNKS * record_bytes)))
 
 
 def check_first(values: Mapping[str, np.ndarray]) -> None:

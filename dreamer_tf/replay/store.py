@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from dreamer_tf.errors import UserError
+from dreamer_tf.replay.packing import Packing
 from dreamer_tf.replay.pieces import ORDER, Batch, StoredPiece, keys, unpack
 from dreamer_tf.replay.records import (
     ORDER_BYTES,
@@ -28,13 +29,8 @@ from dreamer_tf.replay.records import (
     bytes_per_record,
     check_first,
     check_like_first,
+    chunk_rows,
 )
-
-# A chunk has at most MAX_CHUNK_ROWS rows. It has fewer where memory_bytes would hold
-# less than MIN_CHUNKS chunks of that size: with few large chunks, one that is dropped
-# or half full would waste a large share of the limit.
-MAX_CHUNK_ROWS = 1024
-MIN_CHUNKS = 256
 
 Span = tuple[int, int, int]  # stream, first row, number of rows
 
@@ -70,15 +66,24 @@ class Replay(abc.ABC):
       length: T, rows per batch entry.
       memory_bytes: hard limit of the rows' memory.
       seed: of the random stream that chooses what is sampled.
+      packing: how entries are kept; as they are by default.
     """
 
-    def __init__(self, batch_size: int, length: int, memory_bytes: int, seed: int):
+    def __init__(
+        self,
+        batch_size: int,
+        length: int,
+        memory_bytes: int,
+        seed: int,
+        packing: Packing | None = None,
+    ):
+        self.packing = packing or Packing()
         self.batch_size = at_least_one("batch_size", batch_size)
         self.length = at_least_one("length", length)
         self.memory_bytes = at_least_one("memory_bytes", memory_bytes)
         self._rng = np.random.RandomState(np.random.MT19937(seed))
         self._streams: dict[int, Stream] = {}
-        self._spec: Spec = {}  # empty until the first record
+        self._spec: Spec = {}  # of packed entries; empty until the first record
         self._count = 0  # rows ever appended
         self._chunk_rows = 0
         self._chunk_bytes = 0
@@ -150,7 +155,7 @@ class Replay(abc.ABC):
         """
         if not values:
             return
-        arrays = {name: np.asarray(value) for name, value in values.items()}
+        arrays = self.packing.pack({k: np.asarray(v) for k, v in values.items()})
         ids = np.asarray(ids)
         time = next(iter(arrays.values())).shape[1]
         ids = ids[:, ids.shape[1] - time :]
@@ -190,7 +195,9 @@ class Replay(abc.ABC):
             name: [list(shape), dtype.str]
             for name, (shape, dtype) in self._spec.items()
         }
+        exact = self.packing.name == Packing.name  # as in older states
         return {
+            **({} if exact else {"latents": self.packing.name}),
             "kind": type(self).__name__,
             "length": self.length,
             "rng": rng,
@@ -251,10 +258,12 @@ class Replay(abc.ABC):
           UserError: the state is of another kind of buffer or another length, or
             needs more than `memory_bytes`.
         """
-        for name, own in (("kind", type(self).__name__), ("length", self.length)):
-            if state[name] != own:
+        state = {"latents": Packing.name, **state}
+        own = {"kind": type(self).__name__, "length": self.length}
+        for name, value in {**own, "latents": self.packing.name}.items():
+            if state[name] != value:
                 raise UserError(
-                    f"The saved replay has {name} {state[name]}, this run has {own}; "
+                    f"The saved replay has {name} {state[name]}, this run has {value}; "
                     f"continue with the settings it was started with."
                 )
         self._streams, self._unused, self._num_chunks = {}, [], 0
@@ -348,7 +357,7 @@ class Replay(abc.ABC):
                     if gap:
                         record["is_first"] = np.asarray(True)
                         gap = False
-                    yield int(order[row - begin]), number, record
+                    yield int(order[row - begin]), number, self.packing.unpack(record)
 
         merged = (rows(number, stream) for number, stream in streams.items())
         for _, number, record in heapq.merge(*merged, key=lambda row: row[0]):
@@ -357,7 +366,7 @@ class Replay(abc.ABC):
 
     def _checked(self, record: Mapping[str, Any]) -> Batch:
         """A record's entries as arrays; the first one fixes shapes and dtypes."""
-        values = {name: np.asarray(value) for name, value in record.items()}
+        values = self.packing.pack({k: np.asarray(v) for k, v in record.items()})
         if not self._spec:
             self._begin(values)
         check_like_first(values, self._spec)
@@ -465,13 +474,9 @@ class Replay(abc.ABC):
         batch["id"] = ids
         shape = (self.batch_size, self.length)
         return {
-            n: value.reshape(*shape, *value.shape[1:]) for n, value in batch.items()
+            n: value.reshape(*shape, *value.shape[1:])
+            for n, value in self.packing.unpack(batch).items()
         }
-
-
-def chunk_rows(memory_bytes: int, record_bytes: int) -> int:
-    """Rows per chunk, see MAX_CHUNK_ROWS."""
-    return max(1, min(MAX_CHUNK_ROWS, memory_bytes // (MIN_CHUNKS * record_bytes)))
 
 
 def at_least_one(name: str, value: int) -> int:

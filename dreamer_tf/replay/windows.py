@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from dreamer_tf.errors import UserError
-from dreamer_tf.replay.store import Batch, Replay, Stream, at_least_one, chunk_rows
+from dreamer_tf.replay.packing import Packing
+from dreamer_tf.replay.records import chunk_rows
+from dreamer_tf.replay.store import Batch, Replay, Stream, at_least_one
 
 
 class Windows(Replay):
@@ -27,6 +29,7 @@ class Windows(Replay):
       length: rows per window, including the replayed context.
       capacity: the number of items kept; the oldest is dropped first.
       online: whether to use the online queue.
+      packing: how entries are kept; as they are by default.
     """
 
     def __init__(
@@ -37,8 +40,9 @@ class Windows(Replay):
         memory_bytes: int,
         seed: int = 0,
         online: bool = True,
+        packing: Packing | None = None,
     ):
-        super().__init__(batch_size, length, memory_bytes, seed)
+        super().__init__(batch_size, length, memory_bytes, seed, packing)
         self.online = online
         self.capacity = at_least_one("capacity", capacity)
         self._queue: deque[tuple[int, int]] = deque()  # stream, first row

@@ -96,7 +96,7 @@ def record_entries(components: Components) -> dict[str, Any]:
 
 def needs(run: RunConfig, components: Components) -> str:
     """One sentence: the memory and disk that a run will need, and what is lacking."""
-    entries = record_entries(components)
+    entries = components.replay.packing.pack(record_entries(components))
     rows = run.steps / run.repeat * 1.05 + 2000 * run.envs  # with first rows
     memory = min(components.replay.memory_bytes, rows * bytes_per_record(entries))
     disk = checkpoint.disk_bytes(agent_bytes(components.agent), memory)

@@ -83,7 +83,8 @@ def _best(run: RunConfig, components: Components) -> Progress:
     if isinstance(replay, Episodes):
         items = each * run.envs * (longest_episode(run) + 1 >= replay.shortest)
     else:
-        held = replay.memory_bytes // bytes_per_record(record_entries(components))
+        entries = replay.packing.pack(record_entries(components))
+        held = replay.memory_bytes // bytes_per_record(entries)
         items = (min(rows, held // run.envs) - replay.length + 1) * run.envs
         items = max(0, min(items, replay.capacity))
     return Progress(
