@@ -108,12 +108,6 @@ _VERSIONS = {
     ("dmc_vision", "v1"): dataclasses.replace(_DMC, kind="eval"),
     ("dmc_proprio", "v1"): dataclasses.replace(_DMC, kind="eval"),
     ("atari", "v2"): _ATARI_V2,
-    # V2 has no published scores here: V3's window.
-    ("atari100k", "v2"): dataclasses.replace(
-        _ATARI_100K,
-        words="V2 has no published scores here: its scores are returns of training "
-        "episodes by V3's rule.",
-    ),
 }
 
 # A point of these published files is the mean of all episodes within so many frames

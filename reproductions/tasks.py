@@ -100,6 +100,8 @@ _ATARI = {
     "aliases": {"james_bond": "jamesbond"},
 }
 _SMALL = {"family": "small"}
+# Under lite: it runs, and learns nothing.
+_SMOKE = {"v1": 2_000, "v2": 2_000, "v3": 2_000}
 
 BENCHMARKS = {
     b.name: b
@@ -138,24 +140,28 @@ BENCHMARKS = {
             name="atari",
             title="Atari",
             every=ATARI_57,
-            tasks={"paper": ATARI_55, "arxiv_v2": ATARI_57, "nature": ATARI_57},
+            tasks={
+                "paper": ATARI_55,
+                "arxiv_v2": ATARI_57,
+                "nature": ATARI_57,
+                "lite": ATARI_57,
+            },
             frames={
                 "paper": {"v2": 200_000_000},
                 "arxiv_v2": {"v3": 200_000_000},
                 "nature": {"v3": 200_000_000},
+                "lite": _SMOKE,
             },
             budgets=(10_000_000, 50_000_000, 100_000_000, 200_000_000),
             episode=10_000,
             **_ATARI,
         ),
-        # V2 has no published scores here; it gets V3's budget.
         Benchmark(
             name="atari100k",
             title="Atari100k",
             every=ATARI_57,
-            tasks=dict.fromkeys(("paper", "arxiv_v2", "nature"), ATARI_26),
+            tasks=dict.fromkeys(("arxiv_v2", "nature"), ATARI_26),
             frames={
-                "paper": {"v2": 400_000},
                 "arxiv_v2": {"v3": 400_000},
                 "nature": {"v3": 400_000},
             },
@@ -168,11 +174,12 @@ BENCHMARKS = {
             title="Crafter",
             family="crafter",
             every=("reward", "noreward"),
-            tasks=dict.fromkeys(("paper", "arxiv_v2", "nature"), ("reward",)),
+            tasks=dict.fromkeys(("paper", "arxiv_v2", "nature", "lite"), ("reward",)),
             frames={
                 "paper": {"v2": 1_000_000},
                 "arxiv_v2": {"v3": 1_000_000},
                 "nature": {"v3": 1_000_000},
+                "lite": _SMOKE,
             },
             budgets=(1_000_000,),
             published="crafter_",
@@ -188,11 +195,11 @@ BENCHMARKS = {
             title="BSuite",
             family="bsuite",
             every=BSUITE,
-            tasks=dict.fromkeys(("paper", "arxiv_v2", "nature"), BSUITE_OFFLINE),
+            tasks=dict.fromkeys(("arxiv_v2", "nature", "lite"), BSUITE_OFFLINE),
             frames={
-                "paper": {"v2": 1_000_000},
-                "arxiv_v2": {"v3": 1_000_000},
-                "nature": {"v3": 1_000_000},
+                "arxiv_v2": {"v3": 1_010_000},
+                "nature": {"v3": 1_010_000},
+                "lite": {"v1": 6_000, "v2": 6_000, "v3": 6_000},
             },
             published="bsuite_",
             prefix="bsuite_",
@@ -312,8 +319,6 @@ def _listed(known: Benchmark) -> str:
 
 def flag_of(task: str, benchmark: str) -> str:
     """A task's name as `run.py --task` has it."""
-    if benchmark == "bsuite":  # bsuite's own ids, such as catch/0
-        task = "/".join(task.rsplit("_", 1))
     return BENCHMARKS[benchmark].prefix + task
 
 

@@ -157,6 +157,7 @@ def _games(benchmark: str) -> str:
     numbers = {
         version: len(tasks.tasks_of(benchmark, protocol))
         for version, protocol in (("v2", "paper"), ("v3", "arxiv_v2"))
+        if protocol in tasks.BENCHMARKS[benchmark].tasks
     }
     each = ", ".join(f"{name_of(v)} {number}" for v, number in numbers.items())
     return each if len({*numbers.values()}) > 1 else str(numbers["v3"])
