@@ -94,11 +94,13 @@ def _cell(
     return a[a.kind.isin(set(b.kind))], b
 
 
-def readable_windows(table: pd.DataFrame) -> pd.DataFrame:
+def readable_windows(
+    table: pd.DataFrame, form: texts.Form = texts.number
+) -> pd.DataFrame:
     """A row per task and version, `ours / reference` in every window."""
     table = table.assign(
         place=table.groupby(CELL, sort=False).cumcount() + 1,
-        text=[f"{a:.0f} / {b:.0f}" for a, b in zip(table.ours, table.reference)],
+        text=[f"{form(a)} / {form(b)}" for a, b in zip(table.ours, table.reference)],
     )
     wide = table.pivot(index=CELL, columns="place", values="text").reset_index()
     ends = table.groupby(CELL, sort=False).frames.max().reset_index(drop=True)
@@ -143,8 +145,10 @@ def agreement(options: Any) -> str:
             "protocol, version and task has finished runs on both sides."
         )
     means = windows(rows, ours, theirs)
-    both = texts.readable_agreement(rows), readable_windows(means)
-    note = reference.rule(chosen.name)
+    benchmark = str(rows.benchmark.iloc[0])
+    form = texts.form_of(benchmark)
+    both = texts.readable_agreement(rows, form), readable_windows(means, form)
+    note = reference.rule(chosen.name, benchmark)
     named = options.runs or options.logdirs or options.reference
     # What is committed is not overwritten by a comparison of something else.
     out = Path(options.out or ("agreement" if named else "results/agreement"))

@@ -14,7 +14,7 @@ from pathlib import Path
 from dreamer_tf.errors import UserError
 from dreamer_tf.files import parse_json
 from dreamer_tf.training import checkpoint, logdir, score_rows
-from reproductions import scores, tasks
+from reproductions import rules, tasks
 
 ROOT = Path(__file__).parent.parent
 WAITING, RUNNING, ELSEWHERE = "waiting", "running", "elsewhere"
@@ -59,7 +59,7 @@ class Cell:
             f"--version={self.version}",
             f"--benchmark={self.benchmark}",
             f"--protocol={self.protocol}",
-            f"--task={self.task}",
+            f"--task={tasks.flag_of(self.task, self.benchmark)}",
             f"--seed={self.seed}",
             f"--steps={self.frames}",
             f"--logdir={self.path(out)}",
@@ -107,15 +107,21 @@ def make_cells(
       UserError: an unknown name, or a protocol that a version lacks.
     """
     known = {v: protocols_of(benchmark, v) for v in tasks.VERSIONS}
-    chosen = [tasks.check_task(name, "--tasks") for name in names]
+    ours = tasks.versions_of(benchmark)
+    chosen = [tasks.check_task(name, "--tasks", benchmark) for name in names]
     cells = []
     for seed in seeds:
-        for task in tasks.DMC_VISION:
+        for task in tasks.BENCHMARKS[benchmark].every:
             for version in versions:
                 tasks.check_version(version, "--versions")
-                name = protocol or known[version][0]
+                name = protocol or next(iter(known[version]), "")
+                if not name:
+                    raise UserError(
+                        f"--versions names {version}, which has no protocol on "
+                        f"{benchmark}; valid are {', '.join(ours)}."
+                    )
                 if name not in known[version]:
-                    have = "; ".join(f"{v}: {', '.join(p)}" for v, p in known.items())
+                    have = "; ".join(f"{v}: {', '.join(known[v])}" for v in ours)
                     raise UserError(
                         f"--protocol={name} does not exist for {version}; there are "
                         f"{have}."
@@ -149,7 +155,8 @@ def look(cell: Cell, out: Path, status: Status) -> None:
             learning = isinstance(speed, float) and row["updates"]
             status.speed = speed if learning else status.speed
             break
-    status.score = _score(cell.version, path / "scores.csv")
+    rule = rules.rule(cell.benchmark, cell.protocol, cell.version)
+    status.score = _score(rule.kind, path / "scores.csv")
 
 
 def is_done(cell: Cell, out: Path) -> bool:
@@ -178,13 +185,13 @@ def last_line(log: Path) -> str:
     return lines[-1].strip().removeprefix("run.py: ")
 
 
-def _score(version: str, file: Path) -> float | None:
+def _score(kind: str, file: Path) -> float | None:
     found: dict[str, list[float]] = {}
     for line in _tail(file):
         row = score_rows.read(line)
         if row and row.mode in ("train", "eval"):
             found.setdefault(row.kind, []).append(row.score)
-    recent = (found.get(scores.KINDS[version]) or found.get("train") or [])[-RECENT:]
+    recent = (found.get(kind) or found.get("train") or [])[-RECENT:]
     return statistics.fmean(recent) if recent else None
 
 

@@ -53,7 +53,8 @@ def _add(runs: Iterable[tuple[Path, dict, dict]], out: Path) -> list[Path]:
     written = []
     for logdir, run, made in runs:
         rows = scores.read_episodes(logdir / "scores.csv").assign(seed=run["seed"])
-        task = tasks.check_task(run["task"], str(logdir / "config.json"))
+        where = str(logdir / "config.json")
+        task = tasks.check_task(run["task"], where, run["benchmark"])
         places = (run["protocol"], run["version"], run["benchmark"])
         folder = out.joinpath(*places)
         file, manifest = folder / f"{task}.csv", folder / "manifest.json"

@@ -30,16 +30,17 @@ def find(folder: Path) -> list[Path]:
     return sorted(found.values())
 
 
-def read(file: Path, method: str = "") -> pd.DataFrame:
+def read(file: Path, benchmark: str, method: str = "") -> pd.DataFrame:
     """Columns frames, score, seed, task, version: a row per finished episode.
 
     Args:
+      benchmark: to which the task belongs.
       method: its name in tables; empty: that of the program that logs so.
 
     Raises:
       UserError: a line is malformed, there is no episode, or task or seed are unknown.
     """
-    task, seed = _run(file)
+    task, seed = _run(file, benchmark)
     rows = []
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -75,7 +76,7 @@ def read(file: Path, method: str = "") -> pd.DataFrame:
     return points.assign(task=task, seed=seed)
 
 
-def _run(file: Path) -> tuple[str, int]:
+def _run(file: Path, benchmark: str) -> tuple[str, int]:
     """Task and seed, from config.yaml or from the folders' names."""
     config = file.parent / "config.yaml"
     if config.exists():
@@ -95,4 +96,4 @@ def _run(file: Path) -> tuple[str, int]:
         where = f"The folder <task>/<seed> of {file} (it has no config.yaml)"
     if not re.fullmatch(r"\d{1,15}", number):
         raise UserError(f"{where} has the seed {number!r}; a whole number is needed.")
-    return tasks.check_task(task, where), int(number)
+    return tasks.check_task(task, where, benchmark), int(number)

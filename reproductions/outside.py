@@ -73,8 +73,10 @@ def _files(path: Path) -> list[Path]:
 
 
 def _read_outside_file(file: Path, benchmark: str, method: str) -> pd.DataFrame:
-    prefix = next((b for b in tasks.BENCHMARKS if file.name.startswith(b)), "")
-    if not (benchmark or prefix):
+    # The longest one: atari100k-dreamerv3.json.gz is not of atari.
+    begins = [b for b in tasks.BENCHMARKS if file.name.startswith(b)]
+    benchmark = benchmark or max(begins, key=len, default="")
+    if not benchmark:
         raise UserError(
             f"{file} does not say which benchmark it is of; give --outside_benchmark="
             f"{' or '.join(tasks.BENCHMARKS)}."
@@ -83,13 +85,13 @@ def _read_outside_file(file: Path, benchmark: str, method: str) -> pd.DataFrame:
         table = scores.read_table(file, ["step", "reward", "seed"])
         scores.make_numbers(table, file, ["step", "reward", "seed"])
         points = table.rename(columns={"step": "frames", "reward": "score"})
-        points["task"] = tasks.check_task(file.stem, str(file))
+        points["task"] = tasks.check_task(file.stem, str(file), benchmark)
         points["version"] = method or file.absolute().parent.name
     elif file.suffix == ".jsonl":
-        points = jsonl.read(file, method)
+        points = jsonl.read(file, benchmark, method)
     else:
-        points = _author_points(file, method)
-    points["benchmark"] = benchmark or prefix
+        points = _author_points(file, benchmark, method)
+    points["benchmark"] = benchmark
     points["protocol"] = scores.OUTSIDE
     points["kind"], points["changed"] = "train", ""  # the only kind they have
     # Evaluations at frame 0 are of the untrained policy.
@@ -102,7 +104,7 @@ def _read_outside_file(file: Path, benchmark: str, method: str) -> pd.DataFrame:
     return points.copy()
 
 
-def _author_points(file: Path, method: str) -> pd.DataFrame:
+def _author_points(file: Path, benchmark: str, method: str) -> pd.DataFrame:
     runs = scores.read_json(file, kind=list)
     frames = []
     for index, run in enumerate(runs):
@@ -129,7 +131,7 @@ def _author_points(file: Path, method: str) -> pd.DataFrame:
                 f"{where} has frames that are not from 0 to {scores.MOST:g}."
             )
         points["seed"] = scores.check_seed(seed, where)
-        points["task"] = tasks.check_task(str(run["task"]), where)
+        points["task"] = tasks.check_task(str(run["task"]), where, benchmark)
         points["version"] = method or str(run["method"])
         # A few published runs have NaN at frames for which nothing was logged.
         frames.append(points.dropna(subset=["frames", "score"]))

@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from reproductions import tasks, texts
+from reproductions.normalise import has_references
+from reproductions.published import references
 from reproductions.reference import width
+from reproductions.sheets import Sheet
 from reproductions.verdicts import NOT_RUN
 
 HERE = Path(__file__).parent
@@ -23,6 +28,7 @@ NONE = "–"  # noqa: RUF001
 VERDICTS = ("reproduced", "above", "below", "too few seeds", "nothing published")
 AGREEMENT = ("agrees", "undecided")  # above, below and too few seeds are as above
 SHIFT = 200.0  # points at the ends of the strips that show differences
+HIGHEST = ("high", "published_high", "mean", "published")
 FEW = 6  # tasks
 ABSENT = ("not finished", NOT_RUN)
 # Any other verdict is a reason why scores are not comparable.
@@ -35,6 +41,7 @@ class Section:
 
     key: str
     title: str
+    benchmark: str
     protocol: str
     versions: Mapping[str, str]  # version -> name
     colors: Mapping[str, str]  # version -> colour as a CSS value
@@ -53,18 +60,12 @@ class Section:
     manifests: Mapping[str, Mapping[str, Any]]  # version's name -> how it was made
 
 
-@dataclasses.dataclass(frozen=True)
-class Reference:
-    """Published scores of one benchmark."""
+def render(sections: Sequence[Section], published: Sequence[Sheet], title: str) -> str:
+    """The page as text.
 
-    title: str
-    wide: pd.DataFrame  # task x method; rows "task mean" and "task median" at the end
-    totals: pd.DataFrame  # method, budget, mean, median
-    notes: Sequence[str]
-
-
-def render(sections: Sequence[Section], references: Sequence[Reference]) -> str:
-    """The page as text."""
+    Args:
+      title: what the benchmarks are.
+    """
     versions: dict[str, tuple[str, str]] = {}  # version -> (name, colour)
     for section in sections:
         for version, name in section.versions.items():
@@ -75,7 +76,8 @@ def render(sections: Sequence[Section], references: Sequence[Reference]) -> str:
         js=Markup((HERE / "page.js").read_text("utf-8")),
         versions=dict(sorted(versions.items())),
         sections=[_section(section) for section in sections],
-        references=[_reference(reference) for reference in references],
+        references=[_reference(sheet) for sheet in published],
+        title=title,
         # A filter is of use only among many tasks.
         few=bool(sections) and all(len(s.curves) <= FEW for s in sections),
     )
@@ -88,7 +90,11 @@ def render(sections: Sequence[Section], references: Sequence[Reference]) -> str:
 def _section(section: Section) -> dict[str, Any]:
     """What the template shows of a benchmark."""
     absent = section.cells.verdict == NOT_RUN
-    cells = _of_versions(section.cells[~absent], section)
+    form = texts.form_of(section.benchmark)
+    cells = _of_versions(section.cells[~absent], section, form)
+    totals = _of_versions(section.totals, section, texts.number)
+    scale = _scaled(cells, section.benchmark)
+    shift = _most_shown(section)
     return {
         "key": section.key,
         "title": section.title,
@@ -105,12 +111,17 @@ def _section(section: Section) -> dict[str, Any]:
             row
             | {
                 "frames": _frames(row["budget"]),
-                "width": width(row["reference"]),
+                "width": width(row["reference"], section.benchmark),
+                "shift": shift,
             }
-            for row in _of_versions(section.agreement, section)
+            for row in _of_versions(section.agreement, section, form)
         ],
         "reference": section.reference,
-        "totals": _of_versions(section.totals, section),
+        "shift": form(shift),
+        "scale": scale,
+        "human": has_references(section.benchmark),
+        "totals": totals,
+        "totals_scale": _scaled_alike(totals, section.benchmark),
         "pairs": _records(section.pairs),
         # The SVG comes from plots.py, so it is safe and not escaped.
         "curves": {task: Markup(svg) for task, svg in section.curves.items()},
@@ -147,41 +158,103 @@ def _absent(section: Section) -> dict[str, Any]:
     cells = section.cells[section.cells.budget == max(section.budgets)]
     absent = cells[cells.verdict == NOT_RUN]
     each = [
-        {"version": v, "name": name, "color": section.colors[v], "tasks": [*tasks]}
+        {"version": v, "name": name, "color": section.colors[v], "tasks": [*names]}
         for v, name in section.versions.items()
-        if len(tasks := absent.task[absent.version == v])
+        if len(names := absent.task[absent.version == v])
     ]
     return {"count": len(absent), "of": len(cells), "versions": each}
 
 
-def _of_versions(table: pd.DataFrame, section: Section) -> list[dict[str, Any]]:
-    """Rows of a table with a column `version`, with its name and colour."""
+def _of_versions(
+    table: pd.DataFrame, section: Section, form: texts.Form
+) -> list[dict[str, Any]]:
+    """Rows of a table with a column `version`, with its name and colour.
+
+    Args:
+      form: how the scores of a row are written.
+    """
     rows = _records(table)
     for row in rows:
         version = row["version"]
         row |= {"name": section.versions[version], "color": section.colors[version]}
+        row["form"] = form
     return rows
 
 
-def _reference(reference: Reference) -> dict[str, Any]:
+def _most_shown(section: Section) -> float:
+    """The ends of the strips of differences: points, of DMC 200."""
+    low, high = tasks.BENCHMARKS[section.benchmark].span
+    if np.isfinite(high - low):
+        return SHIFT / 1000 * (high - low)
+    table = section.agreement
+    most = table[["difference", "low", "high"]].abs().max().max() if len(table) else 0
+    return float(most) or 1.0
+
+
+def _scaled(rows: list[dict[str, Any]], benchmark: str) -> tuple[str, str, str]:
+    """Sets `span` of each row, the ends of its strip; returns what stands above it.
+
+    All strips of a benchmark have one scale if its returns have two ends. Otherwise
+    each row has its own: from the score of random actions, or 0, to the highest score.
+    """
+    known = tasks.BENCHMARKS[benchmark]
+    if np.isfinite(known.high - known.low):
+        return _scaled_alike(rows, benchmark)
+    human = has_references(benchmark)
+    for row in rows:
+        ends = [row["low"], row["high"], row["published_low"], row["published_high"]]
+        ends += [row["mean"], row["published"]]
+        if human:
+            ends += [references().random[row["task"]], references().gamer[row["task"]]]
+        found = [float(end) for end in ends if end is not None]
+        row["span"] = min(found if human else [0.0, *found]), max([*found, 0.0])
+        if row["span"][0] == row["span"][1]:
+            row["span"] = row["span"][0], row["span"][0] + 1.0
+    return ("lowest" if human else "0", "", "highest")
+
+
+def _scaled_alike(rows: list[dict[str, Any]], benchmark: str) -> tuple[str, str, str]:
+    """As above, with one scale for all rows."""
+    low, high = tasks.BENCHMARKS[benchmark].span
+    form = texts.form_of(benchmark)
+    if not np.isfinite(high - low):
+        ends = [row[name] or 0.0 for row in rows for name in HIGHEST]
+        low, high, form = 0.0, max([100.0, *ends]), texts.number
+    for row in rows:
+        row["span"] = low, high
+    middle = (low + high) / 2
+    return form(low), form(middle), form(high)
+
+
+def _reference(sheet: Sheet) -> dict[str, Any]:
     """What the template shows of a benchmark's published scores."""
-    tasks: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     totals: list[dict[str, Any]] = []
-    for task, scores in zip(map(str, reference.wide.index), _records(reference.wide)):
-        known = [value for value in scores.values() if value is not None]
+    for task, scores in zip(map(str, sheet.wide.index), _records(sheet.wide)):
+        known = [
+            value
+            for name, value in scores.items()
+            if value is not None and name not in sheet.beside
+        ]
         row = {"task": task, "scores": scores, "best": max(known, default=None)}
-        (totals if task.startswith("task ") else tasks).append(row)
-    means = reference.totals.pivot(index="method", columns="budget", values="mean")
+        row |= {"form": sheet.number}
+        (totals if task in sheet.footer else rows).append(row)
+    means = sheet.totals.pivot(
+        index="method", columns="budget", values=sheet.shown or "mean"
+    )
     order = means.max(axis=1).sort_values(ascending=False).index
     means = means.loc[order]
     return {
-        "title": reference.title,
-        "methods": [*reference.wide.columns],
-        "tasks": tasks,
+        "key": sheet.stem,
+        "title": sheet.title,
+        "first": sheet.first,
+        "methods": [*sheet.wide.columns],
+        "tasks": rows,
         "totals": totals,
-        "notes": reference.notes,
+        "notes": sheet.notes,
         "budgets": [_frames(budget) for budget in means.columns],
         "means": {m: [*row.values()] for m, row in zip(means.index, _records(means))},
+        "means_title": sheet.totals_title,
     }
 
 
@@ -226,6 +299,7 @@ def _template() -> jinja2.Template:
         "css_class": _css_class,
         "number": _number,
         "percent": _percent,
+        "place": _place,
         "counted": _counted,
         "signed": _signed,
         "shift": _shift,
@@ -239,8 +313,8 @@ def _css_class(verdict: str) -> str:
     return CLASSES.get(verdict, "not-comparable")
 
 
-def _number(value: float | None) -> str:
-    return NONE if value is None else f"{value:.0f}"
+def _number(value: float | None, form: texts.Form | None = None) -> str:
+    return NONE if value is None else (form or texts.number)(value)
 
 
 def _percent(value: float, whole: float = 1) -> str:
@@ -248,20 +322,23 @@ def _percent(value: float, whole: float = 1) -> str:
     return f"{100 * value / whole:.1f}%"
 
 
-def _shift(difference: float) -> str:
-    """A difference's place on a strip from -SHIFT to SHIFT points, for CSS."""
-    return _percent(min(max(difference, -SHIFT), SHIFT) + SHIFT, 2 * SHIFT)
+def _place(value: float, span: tuple[float, float]) -> str:
+    """A score's place on a strip, for CSS."""
+    return _percent(value - span[0], span[1] - span[0])
+
+
+def _shift(difference: float, most: float = SHIFT) -> str:
+    """A difference's place on a strip from -most to most, for CSS."""
+    return _percent(min(max(difference, -most), most) + most, 2 * most)
 
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _signed(value: float | None) -> str:
+def _signed(value: float | None, form: texts.Form = texts.number) -> str:
     """With a true minus sign, and without a sign if it rounds to zero."""
-    if value is None:
-        return NONE
-    return f"{value:+.0f}".replace("-", "−") if round(value) else "0"  # noqa: RUF001
+    return NONE if value is None else texts.signed(value, form, "−")  # noqa: RUF001
 
 
 def _sort_key(value: float | None, digits: int = 3) -> str:

@@ -12,9 +12,9 @@ from dreamer_tf.training.schedules import Progress, make_schedule
 from reproductions import board, scores, tasks
 from reproductions.cells import Cell, is_done
 
-EPISODE = 1000  # frames of an episode of every DeepMind Control task
-
 _XEON = "two cores of an Intel Xeon, no GPU, median of 3 to 5 updates, acting left out"
+_A100 = "an estimate: one A100, from the GPU days that the paper prints; not measured"
+_V100 = "an estimate: one V100, from 'less than ten days' in the paper; not measured"
 _LITE = "one core of an AMD EPYC, no GPU, the fastest run of results/runs/lite"
 
 # (version, benchmark, protocol) -> seconds per update, and how they were measured:
@@ -31,7 +31,15 @@ SECONDS_PER_UPDATE: dict[tuple[str, str, str], tuple[float, str]] = {
     ("v1", "dmc_vision", "paper"): (5.99, _XEON),
     ("v2", "dmc_vision", "paper"): (4.62, _XEON),
     ("v3", "dmc_vision", "arxiv_v2"): (7.36, _XEON),
+    # 7.7 and 0.1 days, 10 days.
+    ("v3", "atari", "arxiv_v2"): (0.43, _A100),
+    ("v3", "atari", "nature"): (0.43, _A100),
+    ("v3", "atari100k", "arxiv_v2"): (0.35, _A100),
+    ("v3", "atari100k", "nature"): (0.35, _A100),
+    ("v2", "atari", "paper"): (0.28, _V100),
 }
+# Updates of longer runs are not counted one by one.
+COUNTED = 5_000_000
 
 
 def costs(cells: Sequence[Cell], out: Path) -> str:
@@ -48,7 +56,7 @@ def costs(cells: Sequence[Cell], out: Path) -> str:
     for key, alike in kinds.items():
         settings, agent = presets.load(*key)
         frames = alike[0].frames
-        updates = count_updates(key[0], settings, agent, frames)
+        updates = _updates(key[0], settings, agent, frames)
         seconds = SECONDS_PER_UPDATE.get(key)
         hours = seconds[0] * updates / 3600 if seconds else None
         known_hours += (hours or 0.0) * len(alike)
@@ -101,7 +109,9 @@ def unscored(cells: Sequence[Cell]) -> str:
         ends = np.sort(scores.reported_points(points).frames.unique())
         if not _has_score(points, frames):
             later = (n for n in ends[ends > frames] if _has_score(points, n))
-            missing.append(f"{tasks.name_of(version)} ({next(later):,})")
+            found = next(later, None)
+            more = f" ({found:,})" if found else ""
+            missing.append(f"{tasks.name_of(version)}{more}")
     if not missing:
         return ""
     return (
@@ -122,13 +132,14 @@ def _points(version: str, benchmark: str, protocol: str, end: int) -> pd.DataFra
     """
     settings, agent = presets.load(version, benchmark, protocol)
     schedule, progress = make_schedule(version, agent), Progress()
+    length = tasks.BENCHMARKS[benchmark].episode
     while schedule.random(progress):
         progress.decisions += 1
         progress.frames += settings.repeat
-        progress.episodes = progress.frames // EPISODE
-        progress.finished_frames = progress.episodes * EPISODE
+        progress.episodes = progress.frames // length
+        progress.finished_frames = progress.episodes * length
     # Evaluations begin, and training episodes count, when actions are no longer random.
-    first, each = progress.frames, EPISODE * settings.envs
+    first, each = progress.frames, length * settings.envs
     frames = {"train": [n for n in range(each, end + 1, each) if n > first]}
     if settings.eval_every:
         frames["eval"] = [*range(first, end + 1, settings.eval_every)]
@@ -136,6 +147,16 @@ def _points(version: str, benchmark: str, protocol: str, end: int) -> pd.DataFra
     cell = dict(zip(scores.CELL, (benchmark, protocol, version, "")))
     table = pd.DataFrame(rows, columns=["frames", "kind", "score"])
     return table.assign(**cell, seed=0)
+
+
+def _updates(version: str, settings: Any, agent: Any, frames: int) -> int:
+    """`count_updates`, of long runs from the rate at which updates come in the end."""
+    if frames <= COUNTED:
+        return count_updates(version, settings, agent, frames)
+    half, whole = (
+        count_updates(version, settings, agent, n) for n in (COUNTED // 2, COUNTED)
+    )
+    return whole + round((whole - half) * (frames - COUNTED) / (COUNTED // 2))
 
 
 def count_updates(version: str, settings: Any, agent: Any, frames: int) -> int:
@@ -146,7 +167,9 @@ def count_updates(version: str, settings: Any, agent: Any, frames: int) -> int:
       agent: the version's `Config`.
     """
     schedule, progress = make_schedule(version, agent), Progress()
-    length = EPISODE // settings.repeat  # decisions of an episode
+    known = tasks.BENCHMARKS.get(settings.benchmark)
+    episode = known.episode if known else 1000
+    length = episode // settings.repeat  # decisions of an episode
     total, step = 0, 0
     while progress.frames < frames:
         place = step % (length + 1)  # the first record of an episode has no action

@@ -83,6 +83,7 @@ class Curves:
     published: pd.DataFrame
     reference: pd.DataFrame  # runs at the same settings
     name: str  # of the reference
+    one_scale: bool = True  # whether all tasks have the same axis, from 0
 
     @property
     def top(self) -> int:
@@ -167,8 +168,11 @@ def _draw_task(axis: Axes, task: str, curves: Curves, versions: Sequence[str]) -
     shown = next((x for x in (ours, theirs, same, curves.ours) if len(x)), theirs)
     end = max([1, *shown.frames])
     axis.set_xlim(0, end)
-    axis.set_ylim(0, curves.top)
+    if curves.one_scale:
+        axis.set_ylim(0, curves.top)
     axis.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    if not curves.one_scale and max(map(abs, axis.get_ylim())) >= 10_000:
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: frames_label(y)))
     axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: frames_label(x)))
 
@@ -250,6 +254,7 @@ def profile_figure(
     profiles: Iterable[tuple[str, bool, np.ndarray, np.ndarray, np.ndarray]],
     thresholds: np.ndarray,
     versions: Sequence[str],
+    unit: str = "score",
     title: str = "",
 ) -> Figure:
     """Share of runs above a score, over all scores.
@@ -257,6 +262,7 @@ def profile_figure(
     Args:
       profiles: (version, published?, share, low, high) per line.
       thresholds: the scores on the x axis.
+      unit: of these scores.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.4, 2.6), layout="constrained")
@@ -275,7 +281,8 @@ def profile_figure(
                 label=label,
             )  # fmt: skip
             line[0].set_gid(f"{version}-line")
-        axis.set(xlim=(0, 1000), ylim=(0, 1), xlabel="score", ylabel="runs above it")
+        ends = thresholds[0], thresholds[-1]
+        axis.set(xlim=ends, ylim=(0, 1), xlabel=unit, ylabel="runs above it")
         axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.0f}%"))
         if axis.lines:
             axis.legend(loc="best")

@@ -17,7 +17,7 @@ from absl import app, flags
 from dreamer_tf.configs import fields
 from dreamer_tf.envs import make_env
 from dreamer_tf.files import write_atomic
-from reproductions import scores, tasks
+from reproductions import names, published
 
 REPEATS = (1, 2, 4)
 
@@ -43,11 +43,11 @@ def play(cell: tuple[str, int], episodes: int) -> dict[str, object]:
 
 def main(argv: list[str]) -> None:
     f = flags.FLAGS
-    cells = list(itertools.product(tasks.DMC_VISION, REPEATS))
+    cells = list(itertools.product(names.DMC_VISION, REPEATS))
     with multiprocessing.get_context("spawn").Pool(f.workers) as pool:
         rows = pool.map(functools.partial(play, episodes=f.episodes), cells, 1)
     text = pd.DataFrame(rows).round(2).to_csv(index=False)
-    write_atomic(scores.PUBLISHED / "random.csv", text.encode())
+    write_atomic(published.FOLDER / "random.csv", text.encode())
 
 
 if __name__ == "__main__":

@@ -113,8 +113,8 @@ def _tidy(path: Path) -> list[pd.DataFrame]:
             tasks.check_benchmark(name, str(file))
         for name in table.version.unique():
             tasks.check_version(name, str(file))
-        for name in table.task.unique():
-            tasks.check_task(str(name), str(file))
+        for benchmark, name in dict.fromkeys(zip(table.benchmark, table.task)):
+            tasks.check_task(str(name), str(file), benchmark)
         wrong = sorted(set(table.kind) - {"train", "eval"}, key=str)
         if wrong:
             raise UserError(
@@ -161,9 +161,14 @@ def common_budget(ours: pd.DataFrame, theirs: pd.DataFrame) -> int:
     It is the shorter side's end, or the published budget just above it: runs of 50,000
     frames finish their last episode at 48,000 to 50,000.
     """
+    benchmark = str(ours.benchmark.iloc[0])
     side = min((ours, theirs), key=lambda points: points.frames.max())
     end = side.frames.max()
-    near = [b for b in tasks.BUDGETS if scores.FINISHED * b <= end <= b]
+    near = [
+        b
+        for b in tasks.BENCHMARKS[benchmark].budgets
+        if scores.FINISHED * b <= end <= b
+    ]
     return max(near, default=scores.own_budget(side))
 
 
@@ -192,7 +197,7 @@ def compare(ours: pd.DataFrame, theirs: pd.DataFrame, budget: int = 0) -> pd.Dat
         ]
         if min(map(len, sides)) == 0:
             continue
-        row = judged(*sides)
+        row = judged(*sides, str(cell[0]))
         flags = [set(points.changed.unique()) for points in (a, b)]
         if flags[0] != flags[1]:
             row["verdict"] += ", other settings"
@@ -200,7 +205,9 @@ def compare(ours: pd.DataFrame, theirs: pd.DataFrame, budget: int = 0) -> pd.Dat
     return pd.DataFrame(rows, columns=[*CELL, *COLUMNS])
 
 
-def judged(ours: np.ndarray, theirs: np.ndarray) -> dict:
+def judged(
+    ours: np.ndarray, theirs: np.ndarray, benchmark: str = "dmc_proprio"
+) -> dict:
     """The comparison of two sets of scores, one score per seed.
 
     Verdicts: *above* or *below* if the 95 % interval of the difference excludes 0;
@@ -218,22 +225,32 @@ def judged(ours: np.ndarray, theirs: np.ndarray) -> dict:
         row["verdict"] = "above" if row["low"] > 0 else "below"
     else:
         half = (row["high"] - row["low"]) / 2
-        row["verdict"] = "agrees" if half <= width(row["reference"]) else "undecided"
+        row["verdict"] = (
+            "agrees" if half <= width(row["reference"], benchmark) else "undecided"
+        )
     return row
 
 
-def width(reference: float) -> float:
+def width(reference: float, benchmark: str = "dmc_proprio") -> float:
     """Half of the widest interval that may still be called agreement, in points."""
-    return max(WIDTH_POINTS, WIDTH_SHARE * reference)
+    return max(_width_points(benchmark), WIDTH_SHARE * abs(reference))
 
 
-def rule(name: str) -> str:
+def _width_points(benchmark: str) -> float:
+    """WIDTH_POINTS of DMC's 1000 points, or as much of another range of scores."""
+    low, high = tasks.BENCHMARKS[benchmark].span
+    share = WIDTH_POINTS / stats.TOP
+    return share * (high - low) if np.isfinite(high - low) else 0.0
+
+
+def rule(name: str, benchmark: str = "dmc_proprio") -> str:
     """The sentences under a comparison that say how it was made."""
+    points = f"±{_width_points(benchmark):g} points"
     return (
         f"Reference: {name}; both sides are scored at the same budget by the same "
         "rule. Difference: ours - reference, with Welch's 95% interval over seeds. "
         "Verdict: above or below if the interval excludes 0; agrees if it contains 0 "
-        f"and is at most ±{WIDTH_POINTS:g} points or ±{WIDTH_SHARE:.0%} of the "
+        f"and is at most {points} or ±{WIDTH_SHARE:.0%} of the "
         "reference's mean wide, whichever is more; undecided if it is wider; too few "
         f"seeds below {MIN_SEEDS} on either side. Where nothing differs, one verdict "
         "in twenty is above or below by chance. Detects: the true difference in points "

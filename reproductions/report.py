@@ -5,6 +5,7 @@
     python -m reproductions.report --outside=dmc_vision-mine.json.gz --out=/tmp/report
     python -m reproductions.report --reference=/old/results/runs --out=/tmp/report
     python -m reproductions.report --published_only --out=/tmp/report
+    python -m reproductions.report --published_only --benchmark=atari,crafter
 
 Reads runs (and outside logs, see `outside.py`), scores them by the published
 rule, and writes tables (CSV, Markdown, LaTeX), plots and one HTML page that needs no
@@ -15,7 +16,7 @@ less than a minute for a few hundred runs.
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,13 @@ from dreamer_tf.configs import fields
 from dreamer_tf.errors import UserError, reason, sentence
 from dreamer_tf.files import write_atomic
 from reproductions import (
+    normalise,
     outside,
     page,
     plots,
     reference,
     scores,
+    sheets,
     stats,
     tables,
     tasks,
@@ -44,6 +47,8 @@ from reproductions.protocols import PROTOCOLS
 # Languages of written tables -> ends of files' names, and who writes them.
 LANGUAGES = {"Markdown": ("md", texts.markdown), "LaTeX": ("tex", texts.latex)}
 
+PERCENT = 400.0  # of a gamer's score: the end of a profile's axis
+
 # --- Output -----------------------------------------------------------------
 
 
@@ -52,65 +57,75 @@ def write(
     out: str | Path,
     resamples: int = stats.RESAMPLES,
     seed: int = 0,
+    benchmarks: Sequence[str] = (),
 ) -> Path:
     """Writes tables, plots and report.html below `out`; returns the page's path.
 
     Args:
       resamples, seed: of the bootstrap.
+      benchmarks: whose published scores are shown; empty: those of the groups.
 
     Raises:
       UserError: `out` cannot be written.
     """
     try:
-        return _write(groups, Path(out), resamples, seed)
+        return _write(groups, Path(out), resamples, seed, benchmarks)
     except OSError as error:
         raise UserError(f"--out={out} cannot be written ({reason(error)}).") from error
 
 
 def _write(
-    groups: Sequence[tables.Group], out: Path, resamples: int, seed: int
+    groups: Sequence[tables.Group],
+    out: Path,
+    resamples: int,
+    seed: int,
+    benchmarks: Sequence[str],
 ) -> Path:
     (out / "tables").mkdir(parents=True, exist_ok=True)
     (out / "plots").mkdir(parents=True, exist_ok=True)
     sections = []
     for group in groups:
-        name = group.key
+        name, form = group.key, texts.form_of(group.benchmark)
         cells, totals, pairs = [], [], []
         agreement = tables.agreement_table(group)
-        shown: list[tuple[str, pd.DataFrame]] = []
+        listed: list[tuple[str, pd.DataFrame]] = []
         for budget in group.budgets:
             cells.append(tables.cell_table(group, budget))
             totals.append(tables.aggregate_table(group, budget, resamples, seed))
             pairs.append(tables.improvement_table(group, budget, resamples, seed))
             text = f"{group.title}, {plots.frames_label(budget)} frames"
-            plain = texts.readable(cells[-1])
+            plain = texts.readable(cells[-1], form)
             if set(agreement.budget) == {budget}:  # its own table says the same
                 plain = plain.drop(columns=texts.BESIDE)
             longer = [(f"{text}: tasks", plain)]
             if len(totals[-1]):
                 longer.append((f"{text}: aggregates", texts.readable(totals[-1])))
-            shown = [*longer, *shown]  # the longest budget comes first
+            listed = [*longer, *listed]  # the longest budget comes first
             for table in (cells[-1], totals[-1], pairs[-1]):
                 table.insert(0, "budget", budget)
         file = out / "tables" / f"{name}_agreement.csv"
         if len(agreement):
             title = f"{group.title}: ours beside {group.reference.name}"
-            longer.insert(0, (title, texts.readable_agreement(agreement)))
-            shown.insert(0, longer[0])
+            longer.insert(0, (title, texts.readable_agreement(agreement, form)))
+            listed.insert(0, longer[0])
             _save_csv(agreement, file)
         else:
             file.unlink(missing_ok=True)  # of an earlier report
         absent = texts.left_out(cells[-1])
         notes = [absent + f" {name}_tasks.csv has them."] if absent else []
-        _save(out, name, shown, [*notes, *group.notes])
+        _save(out, name, listed, [*notes, *group.notes])
         every = pd.concat(cells), pd.concat(totals), pd.concat(pairs)
         for kind, table in zip(("tasks", "aggregates", "improvement"), every):
             _save_csv(table, out / "tables" / f"{name}_{kind}.csv")
         section = _section(group, *every, agreement, out, resamples, seed)
         sections.append(dataclasses.replace(section, sources=_sources(longer)))
-    references = [_reference(b, out) for b in tasks.BENCHMARKS]
+    names = benchmarks or [group.benchmark for group in groups]
+    published = published_sheets(names)
+    for sheet in published:
+        _sheet(sheet, out)
     path = out / "report.html"
-    write_atomic(path, page.render(sections, references).encode())
+    title = tasks.title_of(names)
+    write_atomic(path, page.render(sections, published, title).encode())
     return path
 
 
@@ -165,12 +180,15 @@ def _section(
     band = band[np.array(other, dtype=bool)]
     run = [task for task in group.tasks if task in set(group.points.task)]
     curves, band, same = (t[t.task.isin(run)] for t in (curves, band, same))
-    drawn = plots.Curves(curves, band, same, group.reference.name)
+    one_scale = tasks.BENCHMARKS[group.benchmark].family == "dmc"
+    drawn = plots.Curves(curves, band, same, group.reference.name, one_scale)
     figure = plots.grid_figure(run, drawn, group.versions, group.title)
     plots.save_png(figure, out / "plots" / f"{group.key}_curves.png")
+    form = texts.form_of(group.benchmark)
     small = {
         task: plots.to_svg(
-            plots.task_figure(task, drawn, group.versions), _described(task, drawn)
+            plots.task_figure(task, drawn, group.versions),
+            _described(task, drawn, form),
         )
         for task in run
     }
@@ -185,6 +203,7 @@ def _section(
     return page.Section(
         key=group.key,
         title=group.title,
+        benchmark=group.benchmark,
         protocol=group.protocol,
         versions={v: tasks.name_of(v) for v in group.versions},
         colors={v: plots.color_of(v, group.versions) for v in group.versions},
@@ -204,7 +223,7 @@ def _section(
     )
 
 
-def _described(task: str, drawn: plots.Curves) -> str:
+def _described(task: str, drawn: plots.Curves, form: texts.Form) -> str:
     """The learning curves of a task in words: where they end."""
     kinds = ("ours", drawn.ours), (drawn.name, drawn.reference)
     ends = []
@@ -213,60 +232,86 @@ def _described(task: str, drawn: plots.Curves) -> str:
             last = curve.iloc[curve.frames.argmax()]
             frames = plots.frames_label(last.frames)
             name = tasks.name_of(str(version))
-            ends.append(f"{name}, {kind}: {last['mean']:.0f} at {frames} frames")
+            score = form(last["mean"])
+            ends.append(f"{name}, {kind}: {score} at {frames} frames")
     return f"Learning curves of {task.replace('_', ' ')}. {'; '.join(ends)}."
 
 
 def _profile(group: tables.Group, budget: int, resamples: int, seed: int):
     """Performance profiles of our runs and of the published ones on the same tasks."""
-    thresholds = np.linspace(0, 1000, 101)
     ours, theirs = (
         tables.at_budget(group.scores, budget),
         tables.published_of(group, budget),
     )
-    lines = []
+    every = []
     for version in group.versions:
         a, b = tables.sets_of(ours, version), tables.sets_of(theirs, version)
         names = [t for t in a if t in b] or list(a)
-        pairs = [(False, [a[t] for t in names])]
+        sides = [(False, {t: a[t] for t in names})]
         if verdicts.comparable(group.protocol, version):
-            pairs.append((True, [b[t] for t in names if t in b]))
-        for published, runs in pairs:
-            if len(runs) >= tables.LEAST_TASKS:
-                share = stats.performance_profile(runs, thresholds)
-                low, high = stats.bootstrap(
-                    lambda r: stats.performance_profile(r, thresholds),
-                    runs,
-                    resamples=min(resamples, 500),  # enough for a band in a plot
-                    seed=seed,
-                )
-                lines.append((version, published, share, low, high))
-    return plots.profile_figure(lines, thresholds, group.versions)
+            sides.append((True, {t: b[t] for t in names if t in b}))
+        for published, sets in sides:
+            if len(sets) >= tables.LEAST_TASKS:
+                runs = normalise.profiled(sets, version, group.benchmark)
+                every.append((version, published, runs))
+    human = normalise.has_references(group.benchmark)
+    thresholds = np.linspace(0, PERCENT if human else stats.TOP, 101)
+    lines = []
+    for version, published, runs in every:
+        share = stats.performance_profile(runs, thresholds)
+        low, high = stats.bootstrap(
+            lambda r: stats.performance_profile(r, thresholds),
+            runs,
+            resamples=min(resamples, 500),  # enough for a band in a plot
+            seed=seed,
+        )
+        lines.append((version, published, share, low, high))
+    unit = "% of a gamer" if human else "score"
+    return plots.profile_figure(lines, thresholds, group.versions, unit)
 
 
-def _reference(benchmark: str, out: Path) -> page.Reference:
-    """The published table at the papers' budget for the page; it is also saved."""
-    budget = tasks.BENCHMARKS[benchmark].frames["arxiv_v2"]["v3"]
-    title = tasks.BENCHMARKS[benchmark].title
-    wide, totals = (
-        tables.published_table(benchmark, budget),
-        tables.published_aggregates(benchmark),
-    )
-    count = len(tasks.tasks_of(benchmark, "arxiv_v2"))
-    notes = (
-        f"Published runs only, mean over seeds by the papers' rule; task mean and "
-        f"median over the {count} tasks of arXiv:2301.04104v2, for methods that have "
-        "all of them. *_tdmpc2 are baselines as run by TD-MPC2's authors; "
-        "dreamerv3_2023 are the runs of arXiv v1. Sources: results/published.",
-    )
-    text = f"Published scores: {title}, {plots.frames_label(budget)} frames"
-    plain = wide.map(texts.number).reset_index()
-    plain["task"] = plain.task.str.replace("_", " ")
-    _save(out, f"published_{benchmark}", [(text, plain)], notes)
-    _save_csv(wide, out / "tables" / f"published_{benchmark}.csv", index=True)
-    _save_csv(totals, out / "tables" / f"published_{benchmark}_aggregates.csv")
-    label = plots.frames_label(budget)
-    return page.Reference(f"{title}, {label} frames", wide, totals, notes)
+def _sheet(sheet: sheets.Sheet, out: Path) -> None:
+    """Saves a published table."""
+    title = f"Published scores: {sheet.title}"
+    _save(out, sheet.stem, [(title, sheets.rounded(sheet))], sheet.notes)
+    _save_csv(sheet.wide, out / "tables" / f"{sheet.stem}.csv", index=True)
+    if len(sheet.totals):
+        _save_csv(sheet.totals, out / "tables" / f"{sheet.stem}_aggregates.csv")
+
+
+def published_sheets(benchmarks: Iterable[str]) -> list[sheets.Sheet]:
+    """The published tables that belong beside these benchmarks, DMC's by default."""
+    return [sheet for b in tasks.families(benchmarks) for sheet in sheets.sheets(b)]
+
+
+def _told(sheet: sheets.Sheet) -> list[str]:
+    """A published table in a few lines: what is aggregated, or all of it."""
+    if sheet.totals.empty:
+        return [sheet.title, sheets.rounded(sheet).to_string(index=False)]
+    totals = sheet.totals
+    table = totals.pivot(index="method", columns="budget", values=sheet.shown)
+    table.columns = [plots.frames_label(b) for b in table.columns]
+    return [sheet.told, table.map(texts.number).to_string()]
+
+
+def _tasks(names: Sequence[str], benchmarks: Iterable[str]) -> list[str]:
+    """Names in tables of tasks, each of at least one of these benchmarks.
+
+    Raises:
+      UserError: none of them has a task of this name.
+    """
+    found = []
+    for name in names:
+        error = None
+        for benchmark in benchmarks:
+            try:
+                found.append(tasks.check_task(name, "--tasks", benchmark))
+                break
+            except UserError as unknown:
+                error = error or unknown
+        else:
+            raise error or UserError("--tasks names tasks of no runs.")
+    return found
 
 
 # --- Command ----------------------------------------------------------------
@@ -284,6 +329,8 @@ def define_flags() -> None:
     flags.DEFINE_string("outside_method", "", "Method name of the outside logs.")
     fields.define_folder("reference", "", reference.FLAG)
     flags.DEFINE_bool("published_only", False, "Report the published data alone.")
+    chosen = "Benchmarks to show, or all; default: those of the runs, or DMC's."
+    flags.DEFINE_list("benchmark", [], chosen)
     flags.DEFINE_list("versions", [], "Versions to show; default: all that were run.")
     flags.DEFINE_list("tasks", [], "Tasks to show; default: all of the benchmark.")
     flags.DEFINE_list("budgets", [], "Frames at which to score; default: as published.")
@@ -303,6 +350,11 @@ def report(options: Any, protocols: Mapping[str, Any] = PROTOCOLS) -> str:
       UserError: a flag or a file is wrong.
     """
     groups: list[tables.Group] = []
+    chosen = list(options.benchmark)
+    if chosen == ["all"]:
+        chosen = list(tasks.BENCHMARKS)
+    for name in chosen:
+        tasks.check_benchmark(name, "--benchmark")
     if not options.published_only:
         read: list[pd.DataFrame] = []
         manifests: dict[tuple, dict] = {}
@@ -324,18 +376,24 @@ def report(options: Any, protocols: Mapping[str, Any] = PROTOCOLS) -> str:
             paths = [os.path.expanduser(path) for path in options.outside]
             read.append(outside.read_outside(paths, benchmark, options.outside_method))
         points = scores.combine(read)
+        if chosen:
+            points = points[points.benchmark.isin(chosen)]
+            if points.empty:
+                raise UserError(
+                    f"--benchmark={','.join(options.benchmark)}: no run is of it."
+                )
         groups = tables.make_groups(
             points,
             protocols,
             options.versions,
-            [tasks.check_task(t, "--tasks") for t in options.tasks],
+            _tasks(options.tasks, points.benchmark.unique()),
             [_frames(b) for b in options.budgets],
             manifests,
             reference.chosen(
                 options.reference, points, benchmark, options.outside_method
             ),
         )
-    return publish(groups, options.out, options.resamples, options.seed)
+    return publish(groups, options.out, options.resamples, options.seed, chosen)
 
 
 def publish(
@@ -343,32 +401,30 @@ def publish(
     out: str | Path,
     resamples: int = stats.RESAMPLES,
     seed: int = 0,
+    benchmarks: Sequence[str] = (),
 ) -> str:
     """Writes the report; returns the text to print.
 
     It has, per group, the aggregates (of a single task: its row), how often each
     verdict on the reference was given, and the page's path.
     """
-    path = write(groups, out, resamples, seed)
+    path = write(groups, out, resamples, seed, benchmarks)
     lines = []
     for group in groups:
         budget = group.budgets[-1]
-        table = tables.aggregate_table(group, budget, resamples, seed)
+        table, form = tables.aggregate_table(group, budget, resamples, seed), None
         if table.empty:
             table = tables.cell_table(group, budget)
+            form = texts.form_of(group.benchmark)
         lines.append(f"{group.title}, {plots.frames_label(budget)} frames")
-        lines.append(texts.readable(table).to_string(index=False))
+        plain = texts.readable(table, form or texts.number)
+        lines.append(plain.to_string(index=False))
         if counts := reference.describe(tables.agreement_table(group).verdict):
             lines.append(f"Beside {group.reference.name}: {counts}.")
         lines.append("")
     if not groups:
-        for benchmark in tasks.BENCHMARKS:
-            lines.append(f"{tasks.BENCHMARKS[benchmark].title}, published task means")
-            table = tables.published_aggregates(benchmark).pivot(
-                index="method", columns="budget", values="mean"
-            )
-            table.columns = [plots.frames_label(b) for b in table.columns]
-            lines.append(table.map(texts.number).to_string() + "\n")
+        for sheet in published_sheets(benchmarks):
+            lines += [*_told(sheet), ""]
     return "\n".join([*lines, f"Page: {path.absolute()}"])
 
 

@@ -22,7 +22,7 @@ from dreamer_tf.configs import fields
 from dreamer_tf.errors import UserError, sentence
 from dreamer_tf.files import parse_json, write_atomic
 from dreamer_tf.training import checkpoint, logdir, signals
-from reproductions import grid, launch, plan, report, scores, summary, tasks, verdicts
+from reproductions import grid, launch, plan, report, rules, summary, tasks, verdicts
 from reproductions.board import Board, failures
 from reproductions.cells import ROOT, Cell, last_line, make_cells
 
@@ -146,7 +146,8 @@ def train_and_compare(
             shown = shown.drop(columns=[name, *others])
     kinds = ", ".join(
         f"{tasks.name_of(v)} {'evaluation' if k == 'eval' else 'training'}"
-        for v, k in scores.KINDS.items()
+        for v in tasks.VERSIONS
+        for k in [rules.rule(BENCHMARK, PROTOCOL, v).kind]
         if v in versions
     )
     note = (

@@ -25,49 +25,33 @@ from dreamer_tf import output
 from dreamer_tf.errors import UserError, reason
 from dreamer_tf.files import parse_json
 from dreamer_tf.training import score_rows
-from reproductions import protocols, stats, tasks
+from reproductions import protocols, rules, stats, tasks
+from reproductions.rules import METHODS as METHODS
+from reproductions.rules import OUTSIDE as OUTSIDE
 
-PUBLISHED = Path(__file__).parent.parent / "results" / "published"
 COLUMNS = score_rows.COLUMNS
 CELL = ["benchmark", "protocol", "version", "task"]
 POINTS = [*CELL, "seed", "frames", "score", "kind", "changed"]
+FINISHED = 0.90  # budgets of which runs have reached this share are scored
 MOST = 1e15  # frames of any run, at most: beyond, floats are no whole numbers
-OUTSIDE = "outside"  # the protocol of logs that this suite did not write
-
-# version -> its name in published score files; outside logs use such names already.
-METHODS = {"v1": "dreamerv1", "v2": "dreamerv2", "v3": "dreamerv3"}
-# version -> the episodes of which its published scores are made: V1 evaluated, V2 and
-# V3 report the returns of training episodes.
-KINDS = {"v1": "eval", "v2": "train", "v3": "train"}
-
-# The rule of arXiv:2301.04104v2's tables 11 and 12, recovered from the score
-# files (it reproduces all their 190 entries): see results/published/SOURCES.md.
-WINDOW = 0.04  # points count that are at most this share of the budget before the end
-LATEST = 0.80  # a task counts if a point of it has reached this share of the budget
-FINISHED = 0.90  # a run counts if it has reached this share of the budget
-# method -> factor on the budget: the points of V1's score file lie 5K frames above
-# round numbers (5K, 105K, 205K ...).
-SLACK = {"dreamerv1": 1.05}
-# A point of these published files is the mean of all episodes within so many frames
-# before it. Our episodes are averaged likewise: single episodes near the end of a
-# rising curve would score higher than such means.
-BINS = {
-    ("dmc_vision", "paper", "v1"): (100_000, 5_000),  # width, right edge of the first
-    ("dmc_vision", "paper", "v2"): (30_000, 0),
-}
 
 
 # --- The scoring rule -------------------------------------------------------
 
 
-def budget_scores(points: pd.DataFrame, budget: int) -> pd.DataFrame:
-    """Score of every run at a budget, by the published rule.
+def budget_scores(
+    points: pd.DataFrame, budget: int, smooth: bool = False
+) -> pd.DataFrame:
+    """Score of every run at a budget, by the published rule (see `rules`).
 
     E is the largest frame <= budget over the seeds of a task. A seed's score is the
-    mean of its points in [E - 4 % of the budget, E], or, if there are none, its last
-    point if that lies within the last 10 %. Where published points are means (BINS),
-    points are averaged likewise first. Tasks whose E is below 80 % of the budget, and
-    runs that ended before 90 % of it, have no score.
+    mean of its points in the rule's window before E, or, if there are none, its last
+    point if that is late enough. Where published points are means, points are averaged
+    likewise first. Tasks whose E is below 80 % of the budget, and runs that ended
+    before 90 % of it, have no score.
+
+    Args:
+      smooth: the mean over the last 10 % of the budget instead.
 
     Returns: CELL columns, seed, budget, score, points (how many were averaged).
     """
@@ -75,19 +59,20 @@ def budget_scores(points: pd.DataFrame, budget: int) -> pd.DataFrame:
     reported = reported_points(points)
     reached = points.groupby([*CELL, "seed"]).frames.max()
     for cell, group in reported.groupby(CELL, sort=False):
-        method = str(cell[2])
-        if cell[:3] in BINS:
-            group, method = binned(group, *BINS[cell[:3]]), METHODS[method]
-        limit = budget * SLACK.get(method, 1.0)
+        rule = rules.rule(*map(str, cell[:3]))
+        if rule.bins:
+            group = binned(group, rule.width(budget), rule.bins[1])
+        limit = budget if smooth else rule.limit(budget)
         group = group[group.frames <= limit]
-        if group.empty or group.frames.max() < LATEST * budget:
+        if group.empty or group.frames.max() < rule.latest * budget:
             continue
-        start = group.frames.max() - WINDOW * budget
+        end = budget if rule.at_budget or smooth else group.frames.max()
+        start = end - (rules.SMOOTH * budget if smooth else rule.window(budget))
         for seed, run in group.groupby("seed"):
-            if reached[(*cell, seed)] < FINISHED * budget:
+            if reached[(*cell, seed)] < rule.finished * budget:
                 continue
             window = run[run.frames >= start]
-            if window.empty and run.frames.max() >= FINISHED * budget:
+            if window.empty and run.frames.max() >= rule.late * budget:
                 window = run[run.frames == run.frames.max()]
             if len(window):
                 rows.append((*cell, seed, budget, window.score.mean(), len(window)))
@@ -109,7 +94,7 @@ def reported_kinds(points: pd.DataFrame) -> dict[tuple[str, str, str], str]:
     """
     kinds = {}
     for key, group in points.groupby(CELL[:3], sort=False):
-        wanted = KINDS.get(str(key[2]), "train")
+        wanted = rules.rule(*map(str, key)).kind
         present = set(group.kind)
         kinds[key] = wanted if wanted in present else sorted(present)[0]
     return kinds
@@ -129,7 +114,9 @@ def budgets_of(points: pd.DataFrame) -> list[int]:
     These are the published ones that the runs have reached, or, if there are none, the
     end of the runs.
     """
-    near = [b for b in tasks.BUDGETS if FINISHED * b <= points.frames.max()]
+    benchmarks = [tasks.BENCHMARKS[name] for name in points.benchmark.unique()]
+    known = {budget for benchmark in benchmarks for budget in benchmark.budgets}
+    near = [b for b in sorted(known) if FINISHED * b <= points.frames.max()]
     return [b for b in near if len(budget_scores(points, b))] or [own_budget(points)]
 
 
@@ -140,51 +127,21 @@ def own_budget(points: pd.DataFrame) -> int:
     return max(1, round(end / unit) * unit)
 
 
-def summary(scores: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Mean, standard deviation (n - 1), n and 95 % interval of runs per group."""
+def summary(
+    scores: pd.DataFrame, by: Sequence[str], span: tuple[float, float] = stats.SPAN
+) -> pd.DataFrame:
+    """Mean, standard deviation (n - 1), n and 95 % interval of runs per group.
+
+    Args:
+      span: the lowest and the highest score that there can be.
+    """
     rows = []
     for key, group in scores.groupby(list(by), sort=False):
         values = group.score.to_numpy(np.float64)
-        low, high = stats.t_interval(values)
+        low, high = stats.t_interval(values, *span)
         std = values.std(ddof=1) if len(values) > 1 else np.nan
         rows.append((*key, values.mean(), std, len(values), low, high))
     return pd.DataFrame(rows, columns=[*by, "mean", "std", "n", "low", "high"])
-
-
-# --- Published data ---------------------------------------------------------
-
-
-def published_scores() -> pd.DataFrame:
-    """Score per method, benchmark, task, budget and seed, by `budget_scores`' rule."""
-    return pd.read_csv(PUBLISHED / "scores.csv")
-
-
-def published_curves(early: bool = False) -> pd.DataFrame:
-    """Mean, std (population) and n over seeds per bin; `frames` is its right edge.
-
-    Args:
-      early: the Dreamers' first 300K frames in finer bins instead.
-    """
-    return pd.read_csv(PUBLISHED / ("early_curves.csv" if early else "curves.csv"))
-
-
-def printed_scores(protocol: str) -> pd.DataFrame:
-    """Numbers as printed: method, benchmark, budget, task, statistic, printed.
-
-    Means and medians over tasks have "" as task. If two editions of a paper print the
-    same quantity, the later one counts; the Nature edition's numbers belong to the
-    protocol `nature` only.
-    """
-    table = pd.read_csv(PUBLISHED / "printed.csv", keep_default_na=False)
-    nature = table.paper.str.startswith("Nature")
-    table = table[nature if protocol == "nature" else ~nature]
-    key = ["method", "benchmark", "budget", "task", "statistic"]
-    return table.sort_values("paper").drop_duplicates(key, keep="last")
-
-
-def random_scores() -> pd.DataFrame:
-    """Of the uniform random policy: task, repeat, episodes, mean, std, min, max."""
-    return pd.read_csv(PUBLISHED / "random.csv")
 
 
 # --- Our runs ---------------------------------------------------------------
@@ -247,7 +204,7 @@ def read_runs(folder: str | Path) -> tuple[pd.DataFrame, dict[tuple, dict]]:
         points["benchmark"] = benchmark
         points["protocol"] = named["protocol"]
         points["version"] = named["version"]
-        task = points["task"] = tasks.check_task(file.stem, str(file))
+        task = points["task"] = tasks.check_task(file.stem, str(file), benchmark)
         runs = check_runs(manifest, where)
         points["changed"] = [
             str(runs.get(f"{task}/{seed}", {}).get("changed", ""))
@@ -308,7 +265,8 @@ def read_logdirs(folders: Iterable[str | Path]) -> pd.DataFrame:
             points[name] = str(config[name])
         tasks.check_benchmark(str(config["benchmark"]), where)
         tasks.check_version(str(config["version"]), where)
-        points["task"] = tasks.check_task(str(config["task"]), where)
+        name = str(config["benchmark"])
+        points["task"] = tasks.check_task(str(config["task"]), where, name)
         points["changed"] = protocols.changes(whole)
         frames.append(points)
     points = combine(frames)

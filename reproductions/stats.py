@@ -17,6 +17,7 @@ from scipy import special
 
 RESAMPLES = 2000
 TOP = 1000.0  # the highest return of a DMC episode: 1000 frames of reward <= 1
+SPAN = (0.0, TOP)
 
 Runs = Sequence[np.ndarray]
 
@@ -53,6 +54,11 @@ def iqm(runs: Runs) -> np.ndarray:
 def optimality_gap(runs: Runs, target: float = TOP) -> np.ndarray:
     """By how much runs are below `target` on average; scores above it count as it."""
     return target - mean([np.minimum(task, target) for task in runs])
+
+
+def clipped_mean(runs: Runs, top: float = 100.0) -> np.ndarray:
+    """Mean over tasks of the mean over seeds, of which no task counts above `top`."""
+    return np.mean([np.minimum(task.mean(-1), top) for task in runs], axis=0)
 
 
 def probability_of_improvement(ours: Runs, theirs: Runs) -> np.ndarray:
@@ -106,8 +112,10 @@ def _resample(task: np.ndarray, resamples: int, rng: np.random.Generator):
     return task[rng.integers(0, len(task), (resamples, len(task)))]
 
 
-def t_interval(values: np.ndarray, top: float = TOP) -> tuple[float, float]:
-    """95 % interval of the mean of a few seeds of one task, cut to [0, top].
+def t_interval(
+    values: np.ndarray, bottom: float = 0.0, top: float = TOP
+) -> tuple[float, float]:
+    """95 % interval of the mean of a few seeds of one task, cut to [bottom, top].
 
     It is Student's t interval. A bootstrap of three to five values can never be wider
     than their range and covers the mean in far less than 95 % of cases. NaN for fewer
@@ -119,7 +127,7 @@ def t_interval(values: np.ndarray, top: float = TOP) -> tuple[float, float]:
     quantile = special.stdtrit(len(values) - 1, 0.975)  # Student's t
     half = quantile * values.std(ddof=1) / np.sqrt(len(values))
     center = values.mean()
-    return max(0.0, float(center - half)), min(top, float(center + half))
+    return max(bottom, float(center - half)), min(top, float(center + half))
 
 
 def welch_interval(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dreamer_tf.errors import UserError
-from reproductions import reference, scores, verdicts
+from reproductions import published, reference, scores, tasks, verdicts
 from reproductions.protocols import PROTOCOLS
 
 
@@ -38,23 +38,17 @@ def summary_table(
     if points.empty:
         raise UserError("The runs hold no finished episode.")
     budget = budget or scores.own_budget(points)
-    table = scores.summary(scores.budget_scores(points, budget), scores.CELL)
+    table = _summary(points, budget)
     # Runs without a score (no episode ended late enough) have a row too.
     table = points[scores.CELL].drop_duplicates().merge(table, "left", scores.CELL)
     table["n"] = table.n.fillna(0).astype(int)
-    chance = scores.random_scores().set_index(["task", "repeat"])["mean"]
     same = reference.beside(points, reference.authors().points)
-    same = scores.summary(scores.budget_scores(same, budget), scores.CELL)
-    same = same.set_index(scores.CELL)
-    curves = scores.published_curves(early=budget <= 300_000)
+    same = _summary(same, budget).set_index(scores.CELL)
     rows = []
     for row in table.itertuples():
         method = scores.METHODS.get(str(row.version), row.version)
-        curve = curves[
-            (curves.method == method)
-            & (curves.benchmark == row.benchmark)
-            & (curves.task == row.task)
-        ]
+        curve = published.curves(str(row.benchmark), early=budget <= 300_000)
+        curve = curve[(curve.method == method) & (curve.task == row.task)]
         near = curve.iloc[(curve.frames - budget).abs().argsort()[:1]]
         cell = tuple(getattr(row, name) for name in scores.CELL)
         theirs = same.loc[cell] if cell in same.index else None
@@ -69,7 +63,7 @@ def summary_table(
                 "score": row.mean,
                 "spread": row.std,
                 "seeds": row.n,
-                "random": chance.get((row.task, repeat), np.nan),
+                "random": published.chance(row.benchmark, row.task, repeat),
                 "reference": np.nan if theirs is None else theirs["mean"],
                 "reference_spread": np.nan if theirs is None else theirs["std"],
                 "reference_seeds": 0 if theirs is None else int(theirs["n"]),
@@ -107,3 +101,14 @@ def summary_table(
             f" No score: no episode ended within the last 10% of {budget:,} frames."
         )
     return result
+
+
+def _summary(points: pd.DataFrame, budget: int) -> pd.DataFrame:
+    """`scores.summary` of every cell."""
+    table = scores.budget_scores(points, budget)
+    parts = [
+        scores.summary(rows, scores.CELL, tasks.BENCHMARKS[str(benchmark)].span)
+        for benchmark, rows in table.groupby("benchmark", sort=False)
+    ]
+    empty = scores.summary(table.iloc[:0], scores.CELL)
+    return pd.concat(parts) if parts else empty

@@ -5,7 +5,6 @@ Protocols never share a table: a `Group` holds the runs of one.
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,16 @@ import numpy as np
 import pandas as pd
 
 from dreamer_tf.errors import UserError
-from reproductions import reference, scores, stats, tasks, verdicts
+from reproductions import (
+    normalise,
+    published,
+    reference,
+    rules,
+    scores,
+    stats,
+    tasks,
+    verdicts,
+)
 from reproductions.tasks import name_of
 
 # columns of reference.compare -> their names in a cell table
@@ -91,7 +99,8 @@ def make_groups(
         runs = runs[runs.version.isin(shown)]
         names = tasks.tasks_of(benchmark, protocol)
         # A run on a task that the protocol does not list still gets its row.
-        names = tuple(t for t in tasks.DMC_VISION if t in {*names, *runs.task})
+        every = tasks.BENCHMARKS[str(benchmark)].every
+        names = tuple(t for t in every if t in {*names, *runs.task})
         names = tuple(t for t in names if not only_tasks or t in only_tasks)
         runs = runs[runs.task.isin(names)]
         if runs.empty:
@@ -116,7 +125,11 @@ def make_groups(
             notes=(
                 verdicts.protocol_note(protocol, shown, benchmark, protocols),
                 *verdicts.rules(runs, protocol, shown),
-                *([reference.rule(compared.name)] if len(beside) else []),
+                *(
+                    [reference.rule(compared.name, str(benchmark))]
+                    if len(beside)
+                    else []
+                ),
             ),
             manifests=made,
             reference=dataclasses.replace(compared, points=beside),
@@ -139,21 +152,21 @@ def cell_table(group: Group, budget: int) -> pd.DataFrame:
     published_n, published_low, published_high, printed, difference, verdict; and from
     `reference.compare`, at the same budget: reference, reference_std, reference_n,
     from_reference (the difference), from_reference_low, from_reference_high, agreement.
+    Of Atari also normalised and published_normalised (in percent of a gamer), and,
+    where a version's rule asks for it, smooth and published_smooth (see `rules.Rule`).
     """
     grid = pd.MultiIndex.from_product(
         [group.tasks, group.versions], names=["task", "version"]
     ).to_frame(index=False)
     key = ["task", "version"]
-    ours = scores.summary(at_budget(group.scores, budget), key)
-    theirs = scores.summary(published_of(group, budget), key)
+    span = tasks.BENCHMARKS[group.benchmark].span
+    runs = published_of(group, budget)
+    ours = scores.summary(at_budget(group.scores, budget), key, span)
+    theirs = scores.summary(runs, key, span)
     names = {c: f"published_{c}" for c in ("std", "n", "low", "high")}
     theirs = theirs.rename(columns={"mean": "published", **names})
-    printed = scores.printed_scores(group.protocol)
-    printed = printed[
-        (printed.benchmark == group.benchmark)
-        & (printed.budget == budget)
-        & (printed.statistic == "score")
-    ]
+    printed = published.printed(group.protocol, group.benchmark)
+    printed = printed[(printed.budget == budget) & (printed.statistic == "score")]
     printed = _as_versions(printed, group.versions)[[*key, "printed"]]
     table = grid.merge(ours, "left", key).merge(theirs, "left", key)
     table = table.merge(printed, "left", key)
@@ -164,13 +177,42 @@ def cell_table(group: Group, budget: int) -> pd.DataFrame:
     places = list(zip(group.points.task, group.points.version))
     started = set(places)
     changed = {p for p, flags in zip(places, group.points.changed) if flags}
+    touch = verdicts.touch(group.benchmark)
     table["verdict"] = [
-        verdicts.verdict(group.protocol, row, place in started, place in changed)
+        verdicts.verdict(group.protocol, row, place in started, place in changed, touch)
         for row in _rows(table)
         for place in [(row["task"], row["version"])]
     ]
     column = table.columns.get_loc("verdict")
     table.insert(column, "difference", _difference(table))
+    if any(smoothed(group, version) for version in group.versions):
+        table = _with_smooth(table, group, budget, runs)
+    if normalise.has_references(group.benchmark):
+        for name in ("mean", "published"):
+            values = table.set_index("task")[name]
+            new = normalise.column(values, table.version, group.benchmark)
+            table["normalised" if name == "mean" else "published_normalised"] = new
+    return table
+
+
+def smoothed(group: Group, version: str) -> bool:
+    """Whether a version's scores have a smoother one beside them."""
+    return rules.rule(group.benchmark, group.protocol, version).smooth
+
+
+def _with_smooth(
+    table: pd.DataFrame, group: Group, budget: int, theirs: pd.DataFrame
+) -> pd.DataFrame:
+    """Adds the means over the last 10 % of the budget, ours and the published ones."""
+    key = ["task", "version"]
+    ours = scores.budget_scores(group.points, budget, smooth=True)
+    means = {"smooth": ours.groupby(key).score.mean()}
+    means["published_smooth"] = theirs.groupby(key).smooth.mean()
+    for name, values in means.items():
+        table = table.merge(values.rename(name).reset_index(), "left", key)
+    wanted = [smoothed(group, version) for version in table.version]
+    for name in means:
+        table[name] = table[name].where(wanted)
     return table
 
 
@@ -182,7 +224,7 @@ def agreement_table(group: Group, budget: int = 0) -> pd.DataFrame:
 def aggregate_table(
     group: Group, budget: int, resamples: int = stats.RESAMPLES, seed: int = 0
 ) -> pd.DataFrame:
-    """Mean, median, IQM and optimality gap over tasks, with intervals.
+    """Statistics over tasks (`normalise.aggregates`), with intervals.
 
     Ours and published are over the same tasks: those that have both, or, if the version
     has no published scores, those with runs of ours. A version with fewer than
@@ -193,44 +235,50 @@ def aggregate_table(
     seeds_most (on a task).
     """
     ours, theirs = at_budget(group.scores, budget), published_of(group, budget)
-    printed = _as_versions(scores.printed_scores(group.protocol), group.versions)
+    printed = published.printed(group.protocol, group.benchmark)
+    printed = _as_versions(printed, group.versions)
     rows = []
     for version in group.versions:
         a, b = sets_of(ours, version), sets_of(theirs, version)
+        every = group.tasks
+        if normalise.has_references(group.benchmark):  # V2's paper has fewer games
+            fewer = normalise.games(version, group.benchmark)
+            every = tuple(t for t in group.tasks if t in fewer)
+            a = {task: values for task, values in a.items() if task in fewer}
         names = [t for t in a if t in b] or list(a)
         if len(names) < LEAST_TASKS:
             continue
-        mine = [a[t] for t in names]
-        other = [b[t] for t in names if t in b]
-        for name, statistic in stats.AGGREGATES.items():
-            row: dict[str, Any] = {"version": version, "aggregate": name}
-            row |= {"tasks": len(names), "of": len(group.tasks)}
-            row["seeds"] = row["n"] = min(map(len, mine))
-            row["published_n"] = min(map(len, other), default=0)
-            for prefix, runs in (("", mine), ("published_", other)):
+        mine = {t: a[t] for t in names}
+        other = {t: b[t] for t in names if t in b}
+        for aggregate in normalise.aggregates(group.benchmark, version):
+            row: dict[str, Any] = {"version": version, "aggregate": aggregate.name}
+            row |= {"tasks": len(names), "of": len(every)}
+            row["seeds"] = row["n"] = min(map(len, mine.values()))
+            row["published_n"] = min(map(len, other.values()), default=0)
+            for prefix, sets in (("", mine), ("published_", other)):
                 value = low = high = np.nan
-                if runs:
-                    value = float(statistic(runs))
+                if sets:
+                    runs = normalise.runs(sets, aggregate, version, group.benchmark)
+                    value = float(aggregate.statistic(runs))
                     interval = stats.bootstrap(
-                        statistic, runs, resamples=resamples, seed=seed
+                        aggregate.statistic, runs, resamples=resamples, seed=seed
                     )
                     low, high = map(float, interval)
                 row[prefix.rstrip("_") or "mean"] = value
                 row[f"{prefix}low"], row[f"{prefix}high"] = low, high
             match = printed[
                 (printed.version == version)
-                & (printed.benchmark == group.benchmark)
                 & (printed.budget == budget)
-                & (printed.statistic == name)
+                & (printed.statistic == aggregate.name)
             ].printed
-            whole = len(names) == len(group.tasks) and len(match) > 0
+            whole = len(names) == len(every) and len(match) > 0
             row["printed"] = match.iloc[0] if whole else np.nan
             points = group.points[group.points.version == version]
             changed = (points.task.isin(names) & (points.changed != "")).any()
             row["verdict"] = verdicts.verdict(
                 group.protocol, row, len(points) > 0, changed
             )
-            row["seeds_most"] = max(map(len, mine))
+            row["seeds_most"] = max(map(len, mine.values()))
             rows.append(row)
     columns = [*AGGREGATE_COLUMNS, "n", "published_n"]
     table = pd.DataFrame(rows, columns=columns)
@@ -274,41 +322,6 @@ def improvement_table(
     return pd.DataFrame(rows, columns=columns)
 
 
-def published_table(benchmark: str, budget: int) -> pd.DataFrame:
-    """Published scores, a row per task and a column per method.
-
-    The two rows at the end are the task mean and median of the methods that have every
-    task.
-    """
-    table = scores.published_scores()
-    table = table[(table.benchmark == benchmark) & (table.budget == budget)]
-    wide = table.groupby(["task", "method"]).score.mean().unstack("method")
-    order = [t for t in tasks.DMC_VISION if t in wide.index]
-    first = [m for m in reversed(scores.METHODS.values()) if m in wide.columns]
-    wide = wide.loc[order, [*first, *(m for m in wide.columns if m not in first)]]
-    # The paper has 18 proprio tasks; the two more of other methods are not averaged.
-    core = list(tasks.tasks_of(benchmark, "arxiv_v2"))
-    inside = wide.reindex(core)
-    whole = inside.notna().all()
-    wide.loc["task mean"] = inside.mean().where(whole)
-    wide.loc["task median"] = inside.median().where(whole)
-    return wide.rename_axis(index="task", columns=None)
-
-
-@functools.cache
-def published_aggregates(benchmark: str) -> pd.DataFrame:
-    """Task mean and median of every published method at every budget."""
-    rows = []
-    for budget in tasks.BUDGETS:
-        wide = published_table(benchmark, budget)
-        if len(wide) > 2:
-            rows.append(wide.loc[["task mean", "task median"]].T.assign(budget=budget))
-    table = pd.concat(rows).dropna().rename_axis("method").reset_index()
-    return table.rename(columns={"task mean": "mean", "task median": "median"})[
-        ["method", "budget", "mean", "median"]
-    ]
-
-
 def curve_table(points: pd.DataFrame, widths: Mapping[str, int]) -> pd.DataFrame:
     """Learning curves: means over seeds in bins (low, high] of frames.
 
@@ -337,8 +350,7 @@ def published_curve(group: Group) -> tuple[pd.DataFrame, dict[str, int]]:
     there is no published curve, they are divided into ten bins.
     """
     end = int(group.points.frames.max())
-    table = scores.published_curves(early=end <= 300_000)
-    table = table[table.benchmark == group.benchmark]
+    table = published.curves(group.benchmark, early=end <= 300_000)
     table = _as_versions(table, group.versions)
     table = table[table.task.isin(group.tasks)]
     widths = {}
@@ -375,9 +387,8 @@ def _as_versions(table: pd.DataFrame, versions: Sequence[str]) -> pd.DataFrame:
 
 def published_of(group: Group, budget: int) -> pd.DataFrame:
     """The published scores of a group's versions and tasks, per seed."""
-    table = scores.published_scores()
-    table = table[(table.benchmark == group.benchmark) & (table.budget == budget)]
-    table = table[table.task.isin(group.tasks)]
+    table = published.scores(group.benchmark)
+    table = table[(table.budget == budget) & table.task.isin(group.tasks)]
     return _as_versions(table, group.versions)
 
 

@@ -1,47 +1,39 @@
-"""The DeepMind Control benchmarks of the papers as data.
+"""The benchmarks of the papers as data: tasks, budgets, and the range of scores.
 
-Task names are dm_control's `domain_task`. Every budget is in environment frames,
-action repeat included. Sources: the score files and tables 11 (proprio, 500K) and 12
-(vision, 1M) of arXiv:2301.04104v2. Its 20 vision tasks are also those of DreamerV1
-(5M frames) and of DreamerV2's published scores (2M).
+Task names are those of the published tables: dm_control's `domain_task`, ale-py's ROM
+ids (`road_runner`), `reward` of Crafter, `catch_0` for bsuite's `catch/0`. `flag_of`
+gives the name that `run.py --task` has. Every budget is in environment frames, action
+repeat included. Sources: for control the score files and tables 11 (proprio, 500K) and
+12 (vision, 1M) of arXiv:2301.04104v2, whose 20 vision tasks are also those of DreamerV1
+(5M frames) and of DreamerV2's published scores (2M); for Atari table K.1 of
+arXiv:2010.02193v4 (55 games) and tables 6 (57 games) and 9 (26 games) of
+arXiv:2301.04104v2.
 """
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+import numpy as np
 
 from dreamer_tf.errors import UserError
-
-DMC_VISION = (
-    "acrobot_swingup",
-    "ball_in_cup_catch",
-    "cartpole_balance",
-    "cartpole_balance_sparse",
-    "cartpole_swingup",
-    "cartpole_swingup_sparse",
-    "cheetah_run",
-    "finger_spin",
-    "finger_turn_easy",
-    "finger_turn_hard",
-    "hopper_hop",
-    "hopper_stand",
-    "pendulum_swingup",
-    "quadruped_run",
-    "quadruped_walk",
-    "reacher_easy",
-    "reacher_hard",
-    "walker_run",
-    "walker_stand",
-    "walker_walk",
+from reproductions.names import (
+    ATARI_26,
+    ATARI_55,
+    ATARI_57,
+    BSUITE,
+    BSUITE_OFFLINE,
+    DMC_PROPRIO_18,
+    DMC_PROPRIO_20,
+    DMC_VISION,
+    MINATAR,
 )
-DMC_PROPRIO_20 = DMC_VISION
-DMC_PROPRIO_18 = tuple(t for t in DMC_VISION if not t.startswith("quadruped"))
 
 # version -> its name as it is printed
 VERSIONS = {"v1": "DreamerV1", "v2": "DreamerV2", "v3": "DreamerV3"}
 
-# Budgets in frames at which scores are compared with the published curves.
-BUDGETS = (
+# Budgets in frames at which scores are compared with the published ones.
+DMC_BUDGETS = (
     50_000,
     100_000,
     200_000,
@@ -53,54 +45,220 @@ BUDGETS = (
     5_000_000,
 )
 
-# Other names of the same task in published score files.
-ALIASES = {"cup_catch": "ball_in_cup_catch"}
-
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    """A benchmark: its tasks and budgets under each protocol."""
+    """A benchmark: its tasks and budgets under each protocol, and its scores."""
 
     name: str
     title: str
+    family: str  # benchmarks whose published tables are shown together
+    every: tuple[str, ...]  # all tasks, in the order of tables
     tasks: Mapping[str, tuple[str, ...]]  # protocol -> tasks
     frames: Mapping[str, Mapping[str, int]]  # protocol -> version -> frames of a run
+    budgets: tuple[int, ...] = ()  # frames at which scores were published
+    published: str | None = None  # how names of its files in results/published begin
+    prefix: str = ""  # of the task in `run.py --task`
+    prefixes: tuple[str, ...] = ()  # others that score files have
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    low: float = -np.inf  # the lowest and the highest return of an episode
+    high: float = np.inf
+    episode: int = 1000  # frames of an episode; where they differ, a typical number
+    fixed: bool = False  # whether every episode has so many
 
+    @property
+    def span(self) -> tuple[float, float]:
+        return self.low, self.high
+
+
+# The suites by which the page is titled.
+FAMILIES = {
+    "dmc": "DeepMind Control",
+    "atari": "Atari",
+    "crafter": "Crafter",
+    "bsuite": "BSuite",
+    "small": "small tasks",
+}
+
+_DMC = {
+    "family": "dmc",
+    "every": DMC_VISION,
+    "budgets": DMC_BUDGETS,
+    "published": "",
+    "prefixes": ("dmc_",),
+    # Other names of the same task in published score files.
+    "aliases": {"cup_catch": "ball_in_cup_catch"},
+    "low": 0.0,
+    "high": 1000.0,
+    "fixed": True,
+}
+_ATARI = {
+    "family": "atari",
+    "published": "atari_",
+    "prefix": "atari_",
+    "prefixes": ("atari57_", "atari100k_"),
+    "aliases": {"james_bond": "jamesbond"},
+}
+_SMALL = {"family": "small"}
+# Under lite: it runs, and learns nothing.
+_SMOKE = {"v1": 2_000, "v2": 2_000, "v3": 2_000}
 
 BENCHMARKS = {
-    "dmc_vision": Benchmark(
-        name="dmc_vision",
-        title="DMC vision",
-        tasks=dict.fromkeys(("paper", "arxiv_v2", "nature", "lite"), DMC_VISION),
-        frames={
-            "paper": {"v1": 5_000_000, "v2": 2_000_000},
-            "arxiv_v2": {"v3": 1_000_000},
-            "nature": {"v3": 1_000_000},
-            "lite": {"v1": 50_000, "v2": 50_000, "v3": 50_000},
-        },
-    ),
-    # V1 and V2 have no published proprio scores; they get V3's budget.
-    "dmc_proprio": Benchmark(
-        name="dmc_proprio",
-        title="DMC proprio",
-        tasks={
-            "paper": DMC_PROPRIO_18,
-            "arxiv_v2": DMC_PROPRIO_18,
-            "nature": DMC_PROPRIO_20,
-            "lite": DMC_PROPRIO_18,
-        },
-        frames={
-            "paper": {"v1": 500_000, "v2": 500_000},
-            "arxiv_v2": {"v3": 500_000},
-            "nature": {"v3": 1_000_000},
-            "lite": {"v1": 50_000, "v2": 50_000, "v3": 50_000},
-        },
-    ),
+    b.name: b
+    for b in (
+        Benchmark(
+            name="dmc_vision",
+            title="DMC vision",
+            tasks=dict.fromkeys(("paper", "arxiv_v2", "nature", "lite"), DMC_VISION),
+            frames={
+                "paper": {"v1": 5_000_000, "v2": 2_000_000},
+                "arxiv_v2": {"v3": 1_000_000},
+                "nature": {"v3": 1_000_000},
+                "lite": {"v1": 50_000, "v2": 50_000, "v3": 50_000},
+            },
+            **_DMC,
+        ),
+        # V1 and V2 have no published proprio scores; they get V3's budget.
+        Benchmark(
+            name="dmc_proprio",
+            title="DMC proprio",
+            tasks={
+                "paper": DMC_PROPRIO_18,
+                "arxiv_v2": DMC_PROPRIO_18,
+                "nature": DMC_PROPRIO_20,
+                "lite": DMC_PROPRIO_18,
+            },
+            frames={
+                "paper": {"v1": 500_000, "v2": 500_000},
+                "arxiv_v2": {"v3": 500_000},
+                "nature": {"v3": 1_000_000},
+                "lite": {"v1": 50_000, "v2": 50_000, "v3": 50_000},
+            },
+            **_DMC,
+        ),
+        Benchmark(
+            name="atari",
+            title="Atari",
+            every=ATARI_57,
+            tasks={
+                "paper": ATARI_55,
+                "arxiv_v2": ATARI_57,
+                "nature": ATARI_57,
+                "lite": ATARI_57,
+            },
+            frames={
+                "paper": {"v2": 200_000_000},
+                "arxiv_v2": {"v3": 200_000_000},
+                "nature": {"v3": 200_000_000},
+                "lite": _SMOKE,
+            },
+            budgets=(10_000_000, 50_000_000, 100_000_000, 200_000_000),
+            episode=10_000,
+            **_ATARI,
+        ),
+        Benchmark(
+            name="atari100k",
+            title="Atari100k",
+            every=ATARI_57,
+            tasks=dict.fromkeys(("arxiv_v2", "nature"), ATARI_26),
+            frames={
+                "arxiv_v2": {"v3": 400_000},
+                "nature": {"v3": 400_000},
+            },
+            budgets=(100_000, 200_000, 400_000),
+            episode=4_000,
+            **_ATARI,
+        ),
+        Benchmark(
+            name="crafter",
+            title="Crafter",
+            family="crafter",
+            every=("reward", "noreward"),
+            tasks=dict.fromkeys(("paper", "arxiv_v2", "nature", "lite"), ("reward",)),
+            frames={
+                "paper": {"v2": 1_000_000},
+                "arxiv_v2": {"v3": 1_000_000},
+                "nature": {"v3": 1_000_000},
+                "lite": _SMOKE,
+            },
+            budgets=(1_000_000,),
+            published="crafter_",
+            prefix="crafter_",
+            # Every step may lose 0.1 per point of health; 22 achievements give 1 each.
+            low=-1.0,
+            high=22.0,
+            episode=170,
+        ),
+        # A budget is a number of episodes there; this is for the longest of them.
+        Benchmark(
+            name="bsuite",
+            title="BSuite",
+            family="bsuite",
+            every=BSUITE,
+            tasks=dict.fromkeys(("arxiv_v2", "nature", "lite"), BSUITE_OFFLINE),
+            frames={
+                "arxiv_v2": {"v3": 1_010_000},
+                "nature": {"v3": 1_010_000},
+                "lite": {"v1": 6_000, "v2": 6_000, "v3": 6_000},
+            },
+            published="bsuite_",
+            prefix="bsuite_",
+            episode=100,
+        ),
+        Benchmark(
+            name="catch",
+            title="Catch from vectors",
+            every=("catch",),
+            tasks={"lite": ("catch",)},
+            frames={"lite": {"v1": 6_000, "v2": 6_000, "v3": 6_000}},
+            low=-1.0,
+            high=1.0,
+            episode=9,
+            fixed=True,
+            **_SMALL,
+        ),
+        Benchmark(
+            name="catch_vision",
+            title="Catch from images",
+            every=("catch",),
+            tasks={"lite": ("catch",)},
+            frames={"lite": {"v1": 6_000, "v2": 6_000, "v3": 6_000}},
+            low=-1.0,
+            high=1.0,
+            episode=9,
+            fixed=True,
+            **_SMALL,
+        ),
+        Benchmark(
+            name="minatar",
+            title="MinAtar",
+            every=MINATAR,
+            tasks={"lite": MINATAR},
+            frames={"lite": {"v1": 20_000, "v2": 20_000, "v3": 20_000}},
+            prefix="minatar_",
+            low=0.0,
+            episode=100,
+            **_SMALL,
+        ),
+    )
 }
 
 # The protocols under which a version's published scores were made. V3's score files
 # are those of arXiv v2, not of the Nature edition.
 PUBLISHED_UNDER = {"v1": ("paper",), "v2": ("paper",), "v3": ("arxiv_v2",)}
+
+
+def families(benchmarks: Iterable[str]) -> list[str]:
+    """The benchmarks of the same families as these; of DMC for none."""
+    wanted = {BENCHMARKS[name].family for name in benchmarks} or {"dmc"}
+    return [name for name, known in BENCHMARKS.items() if known.family in wanted]
+
+
+def title_of(benchmarks: Iterable[str]) -> str:
+    """What these benchmarks are, in words."""
+    found = [BENCHMARKS[name].family for name in families(benchmarks)]
+    *first, last = (FAMILIES[name] for name in dict.fromkeys(found))
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def name_of(version: str) -> str:
@@ -134,22 +292,43 @@ def check_version(name: str, where: str) -> None:
         )
 
 
-def check_task(name: str, where: str) -> str:
-    """dm_control's name of a task that is spelled as in any of the score files.
+def check_task(name: str, where: str, benchmark: str) -> str:
+    """The name in tables of a task that is spelled as in any of the score files.
 
     Raises:
-      UserError: there is no such task; `where` as above.
+      UserError: the benchmark has no such task; `where` as above.
     """
-    plain = name.replace("-", "_").removeprefix("dmc_")
-    plain = ALIASES.get(plain, plain)
-    if plain not in DMC_VISION:
-        close = difflib.get_close_matches(plain, DMC_VISION, 1)
-        hint = f"did you mean {close[0]}?" if close else "the 20 tasks are listed in "
-        hint += "" if close else "reproductions/tasks.py."
+    known = BENCHMARKS[benchmark]
+    plain = name.replace("-", "_").replace("/", "_")
+    for prefix in (known.prefix, *known.prefixes):
+        plain = plain.removeprefix(prefix)
+    plain = known.aliases.get(plain, plain)
+    if plain not in known.every:
+        close = difflib.get_close_matches(plain, known.every, 1)
+        hint = f"did you mean {close[0]}?" if close else _listed(known)
         raise UserError(f"{where} names the unknown task {name!r}; {hint}")
     return plain
 
 
+def _listed(known: Benchmark) -> str:
+    if len(known.every) <= 5:
+        return f"valid are {', '.join(known.every)}."
+    where = "names" if known.family != "dmc" else "tasks"
+    return f"the {len(known.every)} tasks are listed in reproductions/{where}.py."
+
+
+def flag_of(task: str, benchmark: str) -> str:
+    """A task's name as `run.py --task` has it."""
+    return BENCHMARKS[benchmark].prefix + task
+
+
 def tasks_of(benchmark: str, protocol: str) -> tuple[str, ...]:
-    """The tasks of a protocol; all 20 if it is none of ours."""
-    return BENCHMARKS[benchmark].tasks.get(protocol, DMC_VISION)
+    """The tasks of a protocol; all of the benchmark if it is none of ours."""
+    known = BENCHMARKS[benchmark]
+    return known.tasks.get(protocol, known.every)
+
+
+def versions_of(benchmark: str) -> list[str]:
+    """The versions that have a protocol on this benchmark."""
+    frames = BENCHMARKS[benchmark].frames.values()
+    return [version for version in VERSIONS if any(version in f for f in frames)]

@@ -1,7 +1,7 @@
 """Tables as text: what is printed, and what stands in Markdown and LaTeX files."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,54 +14,109 @@ BESIDE = ["Reference", "Its seeds", "Difference from it", "Agreement"]
 # Columns of numbers.
 RIGHT = {"Score", "Seeds", "Difference", "Tasks", "Printed", "P(x > y)"}
 RIGHT |= {"Frames", "Reference", "Its seeds", "Difference from it", "Detects"}
+# Columns of Atari's cell tables -> as they are printed.
+MORE = {
+    "smooth": "Last 10%",
+    "published_smooth": "Published, last 10%",
+    "normalised": "% of a gamer",
+    "published_normalised": "Published, % of a gamer",
+}
+RIGHT |= {*MORE.values()}
+
+Form = Callable[[float], str]  # how a score is written
 
 
-def readable(table: pd.DataFrame) -> pd.DataFrame:
+def number(value: float, digits: int = 0) -> str:
+    """A score as it is printed."""
+    return MISSING if np.isnan(value) else f"{value:.{digits}f}"
+
+
+def score(value: float) -> str:
+    """An Atari score: some lie below 1, some above a million."""
+    if np.isnan(value) or abs(value) < 100:
+        return number(value, 1)
+    return f"{value:,.0f}"
+
+
+def tenths(value: float) -> str:
+    """With one decimal."""
+    return number(value, 1)
+
+
+def hundredths(value: float) -> str:
+    """With two decimals, for scores of a few points."""
+    return number(value, 2)
+
+
+def signed(value: float, form: Form = number, minus: str = "-") -> str:
+    """A difference as +9, -4 or 0."""
+    text = form(abs(value))
+    if not text.strip("0.,"):
+        return "0"
+    return f"{minus if value < 0 else '+'}{text}"
+
+
+def form_of(benchmark: str) -> Form:
+    """How the scores of a benchmark's tasks are written."""
+    forms = {"dmc": number, "atari": score, "crafter": tenths}
+    return forms.get(tasks.BENCHMARKS[benchmark].family, hundredths)
+
+
+def readable(table: pd.DataFrame, form: Form = number) -> pd.DataFrame:
     """A cell or aggregate table as the strings of the printed tables.
 
     Left out are rows that were not run (see `left_out`), and columns about published
     scores in which no row has anything.
+
+    Args:
+      form: how a score is written.
     """
     table = table[table.verdict != verdicts.NOT_RUN].reset_index(drop=True)
     columns = {"Version": table.version.map(tasks.name_of)}
     if "task" in table:
         columns = {"Task": table.task.str.replace("_", " "), **columns}
-        columns["Score"] = pd.Series(_spreads(table["mean"], table["std"]))
+        columns["Score"] = pd.Series(_spreads(table["mean"], table["std"], form))
         columns["Seeds"] = table.n.astype(str)
     else:
         columns["Aggregate"] = table["aggregate"]
         columns["Tasks"] = pd.Series(
             [f"{k}/{n}" for k, n in zip(table.tasks, table.of)]
         )
-        columns["Score"] = table["mean"].map(number)
+        columns["Score"] = table["mean"].map(form)
         columns["Seeds"] = pd.Series(
             [
                 str(least) if least == most else f"{least} to {most}"
                 for least, most in zip(table.seeds, table.seeds_most)
             ]
         )
-    columns["95% interval"] = pd.Series(_intervals(table.low, table.high))
-    both = _intervals(table.published_low, table.published_high)
+    columns["95% interval"] = pd.Series(_intervals(table.low, table.high, form))
+    both = _intervals(table.published_low, table.published_high, form)
     columns["Published"] = pd.Series(
         [
-            number(m) + ("" if np.isnan(m) else f" {i}")
+            form(m) + ("" if np.isnan(m) else f" {i}")
             for m, i in zip(table.published, both)
         ]
     )
-    columns["Printed"] = table.printed.map(number)
+    columns["Printed"] = table.printed.map(form)
     columns["Difference"] = table.difference.map(
-        lambda x: MISSING if np.isnan(x) else signed(x)
+        lambda x: MISSING if np.isnan(x) else signed(x, form)
     )
     for name in ("Published", "Printed", "Difference"):
         if (columns[name] == MISSING).all():
             del columns[name]
+    for name, title in MORE.items():
+        if name in table and table[name].notna().any():
+            plain = tenths if "normalised" in name else form
+            columns[title] = table[name].map(plain)
     columns["Verdict"] = table.verdict
     if "agreement" in table and table.agreement.notna().any():
-        columns["Reference"] = pd.Series(_spreads(table.reference, table.reference_std))
+        columns["Reference"] = pd.Series(
+            _spreads(table.reference, table.reference_std, form)
+        )
         columns["Its seeds"] = table.reference_n.astype(str)
         shift = (f"from_reference{end}" for end in ("", "_low", "_high"))
         columns["Difference from it"] = pd.Series(
-            _differences(*(table[name] for name in shift))
+            _differences(*(table[name] for name in shift), form)
         )
         columns["Agreement"] = table.agreement.fillna(MISSING)
     return pd.DataFrame(columns)
@@ -77,54 +132,44 @@ def left_out(cells: pd.DataFrame) -> str:
     return f"{len(absent)} of {len(cells)} rows were not run and are left out: {each}."
 
 
-def readable_agreement(table: pd.DataFrame) -> pd.DataFrame:
+def readable_agreement(table: pd.DataFrame, form: Form = number) -> pd.DataFrame:
     """A table of `reference.compare` as the strings of the printed tables."""
     return pd.DataFrame(
         {
             "Task": table.task.str.replace("_", " "),
             "Version": table.version.map(tasks.name_of),
             "Frames": table.budget.map(plots.frames_label),
-            "Score": _spreads(table["mean"], table["std"]),
+            "Score": _spreads(table["mean"], table["std"], form),
             "Seeds": table.n.astype(str),
-            "Reference": _spreads(table.reference, table.reference_std),
+            "Reference": _spreads(table.reference, table.reference_std, form),
             "Its seeds": table.reference_n.astype(str),
-            "Difference": _differences(table.difference, table.low, table.high),
-            "Detects": table.detects.map(number),
+            "Difference": _differences(table.difference, table.low, table.high, form),
+            "Detects": table.detects.map(form),
             "Verdict": table.verdict,
         }
     )
 
 
-def signed(value: float) -> str:
-    """A difference as +9, -4 or 0."""
-    return f"{value:+.0f}" if round(value) else "0"
-
-
-def number(value: float) -> str:
-    """A score as it is printed."""
-    return MISSING if np.isnan(value) else f"{value:.0f}"
-
-
-def _spreads(means: Iterable[float], stds: Iterable[float]) -> list[str]:
+def _spreads(means: Iterable[float], stds: Iterable[float], form: Form) -> list[str]:
     return [
-        number(m) + ("" if np.isnan(s) else f" ± {s:.0f}") for m, s in zip(means, stds)
+        form(m) + ("" if np.isnan(s) else f" ± {form(s)}") for m, s in zip(means, stds)
     ]
 
 
 def _differences(
-    values: Iterable[float], low: Iterable[float], high: Iterable[float]
+    values: Iterable[float], low: Iterable[float], high: Iterable[float], form: Form
 ) -> list[str]:
     return [
         MISSING
         if np.isnan(value)
-        else signed(value) + ("" if interval == MISSING else f" {interval}")
-        for value, interval in zip(values, _intervals(low, high))
+        else signed(value, form) + ("" if interval == MISSING else f" {interval}")
+        for value, interval in zip(values, _intervals(low, high, form))
     ]
 
 
-def _intervals(low: Iterable[float], high: Iterable[float]) -> list[str]:
+def _intervals(low: Iterable[float], high: Iterable[float], form: Form) -> list[str]:
     return [
-        MISSING if np.isnan(a) else f"[{a:.0f}, {b:.0f}]" for a, b in zip(low, high)
+        MISSING if np.isnan(a) else f"[{form(a)}, {form(b)}]" for a, b in zip(low, high)
     ]
 
 

@@ -98,7 +98,7 @@ def options(**changes):
     """What absl would hand over, with few resamples."""
     values = {"runs": None, "logdirs": [], "outside": [], "outside_benchmark": ""}
     values |= {"outside_method": "", "published_only": False, "versions": []}
-    values |= {"reference": ""}
+    values |= {"reference": "", "benchmark": []}
     values |= {"tasks": [], "budgets": [], "out": "", "seed": 0, "resamples": 200}
     return types.SimpleNamespace(**{**values, **changes})
 

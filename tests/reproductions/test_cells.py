@@ -1,6 +1,11 @@
 """Which runs a grid consists of."""
 
-import dreamer_tf
+from pathlib import Path
+
+import pytest
+
+from dreamer_tf.configs import presets
+from dreamer_tf.errors import UserError
 from reproductions import tasks
 from reproductions.cells import ROOT, make_cells, protocols_of
 from tests.reproductions.grids import cells
@@ -23,8 +28,24 @@ def test_cells_are_whole_tables_seed_by_seed():
 
 def test_every_protocol_of_the_presets_has_budgets():
     for benchmark in tasks.BENCHMARKS:
-        for version, known in dreamer_tf.configs.presets.PROTOCOLS.items():
+        if benchmark not in presets.BENCHMARKS:
+            continue
+        for version in tasks.VERSIONS:
+            known = presets.protocols_of(version, benchmark)
             assert set(protocols_of(benchmark, version)) == set(known)
+
+
+def test_cells_of_atari():
+    made = make_cells("atari", ["v2", "v3"], [], [0])
+    assert len(made) == 55 + 57
+    (cell,) = make_cells("atari100k", ["v3"], ["atari_pong"], [3])
+    assert (cell.task, cell.frames, cell.protocol) == ("pong", 400_000, "arxiv_v2")
+    assert "--task=atari_pong" in cell.command(Path("logs"))
+    assert str(cell.path(Path("logs"))) == "logs/arxiv_v2/atari100k/v3/pong/3"
+    with pytest.raises(
+        UserError, match="v2, which has no protocol on atari100k; valid"
+    ):
+        make_cells("atari100k", ["v2"], [], [0])
 
 
 def test_the_command_of_a_cell(tmp_path):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from dreamer_tf.errors import UserError
-from reproductions import outside, scores
+from reproductions import outside, published, scores
 from tests.reproductions.conftest import flat, rows, write_version
 
 DATA = Path(__file__).parent / "data"
@@ -30,7 +30,7 @@ def score(*tables, budget=100_000, **kwargs):
 
 def test_rule_gives_the_published_scores_from_the_original_file():
     log = outside.read_outside(DATA / "dreamerv3_tdmpc2", "dmc_proprio")
-    table = scores.published_scores()
+    table = published.scores("dmc_proprio")
     table = table[
         (table.method == "dreamerv3_tdmpc2") & (table.task == "cartpole_swingup")
     ]

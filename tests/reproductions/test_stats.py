@@ -11,7 +11,8 @@ tolerance.
 import numpy as np
 import pytest
 
-from reproductions import scores, stats
+from reproductions import published as published_data
+from reproductions import stats
 
 RLIABLE = {
     "dreamerv3": {
@@ -37,8 +38,8 @@ PROFILE_HIGH = [1.0, 0.988889, 0.888889, 0.866667, 0.733333, 0.5, 0.311111]
 
 @pytest.fixture(scope="module")
 def published():
-    table = scores.published_scores()
-    table = table[(table.benchmark == "dmc_proprio") & (table.budget == 500_000)]
+    table = published_data.scores("dmc_proprio")
+    table = table[table.budget == 500_000]
     return {
         method: [g.score.to_numpy() for _, g in part.groupby("task")]
         for method, part in table.groupby("method")
