@@ -1,4 +1,4 @@
-"""Environments: the dm_control suite, any gymnasium environment, and a toy task.
+"""Environments: dm_control, any gymnasium environment, MinAtar, and small tasks.
 
     env = make_env("dmc_walker_walk", repeat=2)
     envs = make_envs("toy", 4, workers=2, seed=1)
@@ -51,8 +51,9 @@ def make_env(
 
     Args:
         task: `dmc_<domain>_<task>` (also without `dmc_`; `cup_catch` is
-            `ball_in_cup_catch`), `gym_<id>` for any gymnasium id, `toy` or
-            `toy_discrete`; or a gymnasium environment.
+            `ball_in_cup_catch`), `gym_<id>` for any gymnasium id,
+            `minatar_<game>`, `toy`, `toy_discrete` or `catch`; or a gymnasium
+            environment.
         seed: of episodes that are reset without a seed of their own, and of what an
             environment draws once at construction (the lqr tasks of dm_control).
         repeat: frames per decision; rewards are summed over them.
@@ -62,7 +63,8 @@ def make_env(
         length: frames after which episodes are cut, 0 for the task's own limit.
         fast_render: dm_control without multi-sampling and with a small shadow map;
             faster in software, but other pixels than the papers'.
-        env_args: arguments of the constructor that `gym_<id>` names, by their names.
+        env_args: arguments of the constructor that `gym_<id>` names, or of `MinAtar`,
+            by their names.
         obs_keys: which of the entries that `obs` leaves are observed, a regular
             expression that their whole names fit; empty: all that agents can use.
 
@@ -85,14 +87,23 @@ def make_env(
         return Gymnasium(
             name, seed, repeat, size, obs, length, env_args, obs_keys=obs_keys
         )
+    if task.startswith("minatar_"):
+        _only_dmc(task, camera, fast_render)
+        from dreamer_tf.envs.minatar import MinAtar
+
+        name = task.removeprefix("minatar_")
+        return MinAtar(name, seed, repeat, size, obs, length, env_args, obs_keys)
     _only_gym(task, env_args)
-    from dreamer_tf.envs import dmc, toy
+    from dreamer_tf.envs import catch, dmc, toy
 
     if task in toy.TASKS:
         _only_dmc(task, camera, fast_render)
         return toy.Toy(
             task == "toy_discrete", seed, repeat, size, obs, length, obs_keys
         )
+    if task == catch.TASK:
+        _only_dmc(task, camera, fast_render)
+        return catch.Catch(seed, repeat, size, obs, length, obs_keys)
     if dmc.canonical(task) not in dmc.tasks():
         raise _unknown(task)
     return dmc.DMC(task, seed, repeat, size, obs, camera, length, fast_render, obs_keys)
@@ -128,13 +139,14 @@ def make_envs(
 
 def list_tasks() -> list[str]:
     """The names of all tasks but gymnasium's, which lists its own (`gym_<id>`)."""
-    from dreamer_tf.envs import dmc, toy
+    from dreamer_tf.envs import catch, dmc, minatar, toy
 
-    return [*(f"dmc_{name}" for name in dmc.tasks()), *toy.TASKS]
+    names = [f"dmc_{name}" for name in dmc.tasks()]
+    return [*names, *toy.TASKS, catch.TASK, *(f"minatar_{g}" for g in minatar.GAMES)]
 
 
 def _is_dmc(task: str) -> bool:
-    return not task.startswith(("gym_", "toy"))
+    return task != "catch" and not task.startswith(("gym_", "minatar_", "toy"))
 
 
 def _only_dmc(task: str, camera: int | None, fast_render: bool) -> None:
@@ -147,7 +159,8 @@ def _only_dmc(task: str, camera: int | None, fast_render: bool) -> None:
 def _only_gym(task: str, env_args: Mapping[str, Any] | None) -> None:
     if env_args:
         raise UserError(
-            f"env_args are for tasks gym_<id>, but the task is {task}: leave them out."
+            "env_args are for tasks gym_<id> and minatar_<game>, but the task is "
+            f"{task}: leave them out."
         )
 
 

@@ -2,7 +2,7 @@
 
 import gymnasium
 
-from dreamer_tf.envs import toy
+from dreamer_tf.envs import catch, toy
 
 DMC_LIMIT = 1000  # frames, of every task of the suite but two
 DMC_ENDLESS = ("lqr_lqr_2_1", "lqr_lqr_6_2")
@@ -20,6 +20,10 @@ def time_limit(task: str, length: int = 0) -> int | None:
     """
     if task in toy.TASKS:
         own: int | None = toy.LENGTH
+    elif task == catch.TASK:
+        own = catch.LENGTH
+    elif task.startswith("minatar_"):
+        own = None
     elif task.startswith("gym_"):
         try:
             own = gymnasium.spec(task.removeprefix("gym_")).max_episode_steps
