@@ -16,7 +16,7 @@ from dreamer_tf.configs.fields import updated
 from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import UserError
 
-BENCHMARKS = ("dmc_proprio", "dmc_vision", "gym", "toy", "toy_vision")
+BENCHMARKS: tuple[str, ...] = ("dmc_proprio", "dmc_vision", "gym", "toy", "toy_vision")
 BENCHMARKS += ("catch", "catch_vision", "minatar")
 
 # The names of the presets for vectors, and for images.
@@ -99,7 +99,7 @@ def _check_task(task: str, benchmark: str):
             f"--task={task} is no task of dm_control; if it is an id of gymnasium, "
             f"give {add}--task=gym_{task}."
         )
-    if kind == "dmc" and benchmark != "gym":
+    if kind == "dmc" and benchmark.startswith(("dmc_", "toy")):
         return
     own = [name for name in BENCHMARKS if name.split("_")[0] == kind]
     if benchmark not in own:
