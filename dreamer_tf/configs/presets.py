@@ -279,7 +279,6 @@ _V1_CATCH = {
     "prefill": 500,
     "train_every": 100,
     "train_steps": 50,
-    "actor_lr": 1e-4,
 }
 _V2_CATCH = {
     "replay.minlen": 5,
