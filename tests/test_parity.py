@@ -69,6 +69,8 @@ def test_crafter(name):
         rows = crafter.compare(data, read_config(data), Run())
     assert len(rows) == 14 + ("v2c" in name)
     assert [row for row in rows if not row.ok] == []
+
+
 # A few seconds; together they have every order of pooling, the limits, the bug of the
 # first picture and both ends on each frame of a decision.
 QUICK_TRACES = (

@@ -16,12 +16,15 @@ from reproductions import protocols
 
 EVERY = [(v, p) for v, names in presets.PROTOCOLS.items() for p in names]
 KINDS = [("dmc_proprio", "dmc_vision"), ("toy", "toy_vision")]
+KINDS += [("catch", "catch_vision")]
+ENDING = ("gym", "catch", "minatar")  # benchmarks whose episodes may end soon
 
 
 @pytest.mark.parametrize(("version", "protocol"), EVERY)
 @pytest.mark.parametrize("obs", ["", *presets.OBS])
-def test_gym_learns_when_episodes_end(version, protocol, obs):
-    config = presets.load(version, "gym", protocol, obs=obs)[1]
+@pytest.mark.parametrize("benchmark", ENDING)
+def test_learns_when_episodes_end(version, protocol, benchmark, obs):
+    config = presets.load(version, benchmark, protocol, obs=obs)[1]
     if version == "v1":
         assert config.pcont and config.dataset_balance and config.include_end
     elif version == "v2":
@@ -32,9 +35,12 @@ def test_gym_learns_when_episodes_end(version, protocol, obs):
 
 
 @pytest.mark.parametrize(("version", "protocol"), EVERY)
-@pytest.mark.parametrize("decisions", [7, 9, 30])
-def test_gym_draws_short_episodes_with_their_ends(version, protocol, decisions):
-    config = presets.load(version, "gym", protocol)[1]
+@pytest.mark.parametrize(
+    ("benchmark", "decisions"),
+    [("gym", 7), ("gym", 9), ("gym", 30), ("catch", 9), ("minatar", 9)],
+)
+def test_draws_short_episodes_with_their_ends(version, protocol, benchmark, decisions):
+    config = presets.load(version, benchmark, protocol)[1]
     replay = make_replay(version, config, 10**8, seed=0)
     for episode in range(30):
         for row in range(decisions + 1):
@@ -392,3 +398,42 @@ def test_tasks_of_other_benchmarks(task, benchmark, add):
     sentence = rf"--task={task} is no task of --benchmark={benchmark}; .*={add}\.$"
     with pytest.raises(UserError, match=sentence):
         presets.load("v3", benchmark, task=task)
+
+
+@pytest.mark.parametrize(("version", "protocol"), EVERY)
+@pytest.mark.parametrize(
+    ("benchmark", "task", "obs", "size"),
+    [
+        ("catch", "catch", "proprio", 64),
+        ("catch_vision", "catch", "image", 16),
+        ("minatar", "minatar_breakout", "proprio", 64),
+    ],
+)
+def test_small_discrete_tasks(version, protocol, benchmark, task, obs, size):
+    """One frame per decision in every protocol; `lite` has small pictures."""
+    run = presets.load(version, benchmark, protocol)[0]
+    assert (run.task, run.obs, run.repeat) == (task, obs, 1)
+    assert run.size == (size if protocol == "lite" else 64)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "task", "sentence"),
+    [
+        ("toy", "catch", "--task=catch is no task of --benchmark=toy; add "
+         "--benchmark=catch or catch_vision"),
+        ("catch", "toy", "--task=toy is no task of --benchmark=catch"),
+        ("catch", "minatar_asterix", "add --benchmark=minatar"),
+        ("minatar", "walker_walk", "--task=walker_walk is no task of"),
+        ("gym", "minatar_asterix", "add --benchmark=minatar"),
+    ],
+)  # fmt: skip
+def test_tasks_of_other_benchmarks_are_refused(benchmark, task, sentence):
+    with pytest.raises(UserError, match=sentence):
+        presets.load("v3", benchmark, task=task)
+
+
+@pytest.mark.parametrize("task", ["ball_in_cup_catch", "dmc_ball_in_cup_catch"])
+def test_dm_controls_catch_is_another_task(task):
+    assert presets.load("v3", "dmc_proprio", task=task)[0].task == task
+    with pytest.raises(UserError, match="is no task of --benchmark=catch"):
+        presets.load("v3", "catch", task=task)

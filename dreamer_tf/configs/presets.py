@@ -16,11 +16,11 @@ from typing import Any
 from dreamer_tf.configs import config_class, discrete, v3
 from dreamer_tf.configs.fields import updated
 from dreamer_tf.configs.run import RunConfig, read_arguments
+from dreamer_tf.configs.tasks import family
 from dreamer_tf.errors import UserError
 
-# How the names of a benchmark's tasks begin, up to the first "_"; those of dm_control
-# have no beginning of their own.
-_STARTS = {
+# Benchmark -> family of its tasks.
+_FAMILIES = {
     "dmc_proprio": "dmc",
     "dmc_vision": "dmc",
     "gym": "gym",
@@ -30,8 +30,11 @@ _STARTS = {
     "atari100k": "atari",
     "crafter": "crafter",
     "bsuite": "bsuite",
+    "catch": "catch",
+    "catch_vision": "catch",
+    "minatar": "minatar",
 }
-BENCHMARKS = tuple(_STARTS)
+BENCHMARKS = tuple(_FAMILIES)
 
 # The names of the presets for vectors, and for images; other benchmarks have one kind
 # of observations.
@@ -39,6 +42,8 @@ _KINDS = (
     ("dmc_proprio", "dmc_vision"),
     ("gym", "gym_vision"),
     ("toy", "toy_vision"),
+    ("catch", "catch_vision"),
+    ("minatar", "minatar_vision"),
 )
 OBS = ("proprio", "image", "both")
 
@@ -138,8 +143,7 @@ def _check_protocol(version: str, benchmark: str, protocol: str):
 
 def _check_task(task: str, benchmark: str):
     """Refuses a task whose action repeat and settings another benchmark has."""
-    start = task.split("_")[0]
-    kind = start if start in _STARTS.values() else "dmc"
+    kind = family(task)
     # The environments refuse names that do not exist, and suggest similar ones.
     if kind == "dmc" and re.search(r"[^a-z0-9_]", task):  # as ids of gymnasium have
         add = "" if benchmark == "gym" else "--benchmark=gym "
@@ -147,9 +151,9 @@ def _check_task(task: str, benchmark: str):
             f"--task={task} is no task of dm_control; if it is an id of gymnasium, "
             f"give {add}--task=gym_{task}."
         )
-    if kind == "dmc" and _STARTS[benchmark] in ("dmc", "toy"):
+    if kind == "dmc" and _FAMILIES[benchmark] in ("dmc", "toy"):
         return
-    own = [name for name, its in _STARTS.items() if its == kind]
+    own = [name for name, its in _FAMILIES.items() if its == kind]
     if benchmark not in own:
         raise UserError(
             f"--task={task} is no task of --benchmark={benchmark}; add "
@@ -170,12 +174,23 @@ _BENCHMARK: dict[str, dict[str, Any]] = {
     "gym": {"obs": "proprio", "task": "gym_Pendulum-v1", "repeat": 1},
     "toy": {"obs": "proprio", "task": "toy", "repeat": 1},
     "toy_vision": {"obs": "image", "task": "toy", "repeat": 1},
+    "catch": {"obs": "proprio", "task": "catch", "repeat": 1},
+    "catch_vision": {"obs": "image", "task": "catch", "repeat": 1},
+    # Whoever plays Breakout well plays for ever.
+    "minatar": {
+        "obs": "proprio",
+        "task": "minatar_breakout",
+        "repeat": 1,
+        "length": 5_000,
+    },
     **discrete.BENCHMARK,
 }
 
 _GYM = {"steps": 10_000}
 _TOY = {"steps": 1_500, "eval_every": 250, "log_every": 50}
 _SHORT_TOY = {"steps": 450, "eval_every": 150, "log_every": 50}
+_CATCH = {"steps": 6_000, "eval_every": 1_000, "log_every": 250, "envs": 1}
+_MINATAR = {"steps": 20_000}
 
 # Per (version, protocol), then per (version, benchmark, protocol).
 _RUN: dict[tuple, dict[str, Any]] = {
@@ -226,6 +241,19 @@ _RUN: dict[tuple, dict[str, Any]] = {
     ("v1", "toy_vision", "lite"): _TOY | {"size": 16},
     ("v2", "toy_vision", "lite"): _TOY | {"size": 16},
     ("v3", "toy_vision", "lite"): _SHORT_TOY | {"size": 8},
+    # Episodes have 9 decisions.
+    ("v1", "catch", "lite"): _CATCH,
+    ("v2", "catch", "lite"): _CATCH,
+    ("v3", "catch", "lite"): _CATCH,
+    ("v1", "catch_vision", "lite"): _CATCH | {"size": 16},
+    ("v2", "catch_vision", "lite"): _CATCH | {"size": 16},
+    ("v3", "catch_vision", "lite"): _CATCH | {"size": 16},
+    ("v1", "minatar", "lite"): _MINATAR,
+    ("v2", "minatar", "lite"): _MINATAR,
+    ("v3", "minatar", "lite"): _MINATAR,
+    ("v1", "minatar_vision", "lite"): _MINATAR | {"size": 16},
+    ("v2", "minatar_vision", "lite"): _MINATAR | {"size": 16},
+    ("v3", "minatar_vision", "lite"): _MINATAR | {"size": 16},
     **discrete.RUN,
 }
 
@@ -296,6 +324,44 @@ _V3_TOY = {
     "opt.warmup": 20,
 }
 
+# Small discrete tasks, which end by themselves. Catch ends after 9 decisions, so
+# imagination goes no farther.
+_V1_CATCH = {
+    "batch_size": 24,
+    "batch_length": 8,
+    "horizon": 10,
+    "prefill": 500,
+    "train_every": 100,
+    "train_steps": 50,
+}
+_V2_CATCH = {
+    "replay.minlen": 5,
+    "loss_scales.discount": 5.0,
+    "imag_horizon": 10,
+    "actor_opt.lr": 2e-4,
+}
+_V3_CATCH = {"train_ratio": 256}
+_V1_MINATAR = _V1_GYM
+_V2_MINATAR = _V2_GYM | {"train_every": 4}
+_V3_MINATAR = {"train_ratio": 64, "imag_last": 0}
+# Images of 16x16 pixels need two stages of convolutions.
+_V1_SMALL = {
+    "enc_kernels": (4, 4),
+    "dec_kernels": (6, 6),
+    "cnn_depth": 16,
+    "free_nats": 0.0,
+    "kl_scale": 0.1,
+}
+_V2_SMALL = {
+    "encoder.cnn_kernels": (4, 4),
+    "decoder.cnn_kernels": (6, 6),
+    "encoder.cnn_depth": 16,
+    "decoder.cnn_depth": 16,
+    "kl.free": 0.0,
+    "loss_scales.kl": 0.1,
+}
+_V3_SMALL = {"enc.mults": (2, 4), "dec.mults": (2, 4), "jit": True}
+
 # Per (version, benchmark), (version, protocol), (version, benchmark, protocol) and
 # (version, obs). "gym_vision" is gym with images.
 _AGENT: dict[tuple, dict[str, Any]] = {
@@ -304,6 +370,10 @@ _AGENT: dict[tuple, dict[str, Any]] = {
     ("v1", "toy_vision"): {"jit": False},
     ("v1", "gym"): _V1_ENDS,
     ("v1", "gym_vision"): _V1_ENDS | {"jit": False},
+    ("v1", "catch"): _V1_ENDS,
+    ("v1", "catch_vision"): _V1_ENDS | {"jit": False},
+    ("v1", "minatar"): _V1_ENDS,
+    ("v1", "minatar_vision"): _V1_ENDS | {"jit": False},
     # Small enough for two CPU cores; not settings of any paper. The actor's learning
     # rate is low: it would saturate before the value model has learned anything.
     ("v1", "lite"): {
@@ -333,6 +403,10 @@ _AGENT: dict[tuple, dict[str, Any]] = {
     # The images of an environment have names of its own, and --obs chooses them.
     ("v2", "gym"): _V2_ENDS,
     ("v2", "gym_vision"): _V2_ENDS | {"jit": False},
+    ("v2", "catch"): _V2_ENDS,
+    ("v2", "catch_vision"): _V2_ENDS | {"jit": False},
+    ("v2", "minatar"): _V2_ENDS,
+    ("v2", "minatar_vision"): _V2_ENDS | {"jit": False},
     # DMC's presets choose one kind of observations.
     ("v2", "both"): {
         "encoder.mlp_keys": ".*",
@@ -374,11 +448,19 @@ _AGENT: dict[tuple, dict[str, Any]] = {
     ("v1", "dmc_proprio", "lite"): _V1_VECTORS,
     ("v1", "gym", "lite"): _V1_VECTORS | _V1_GYM,
     ("v1", "gym_vision", "lite"): _V1_GYM,
+    ("v1", "catch", "lite"): _V1_VECTORS | _V1_CATCH,
+    ("v1", "catch_vision", "lite"): _V1_SMALL | _V1_CATCH,
+    ("v1", "minatar", "lite"): _V1_VECTORS | _V1_MINATAR,
+    ("v1", "minatar_vision", "lite"): _V1_SMALL | _V1_MINATAR,
     ("v1", "toy", "lite"): _V1_VECTORS
     | {"actor_lr": 1e-5, "prefill": 500, "train_every": 250},
     ("v2", "dmc_proprio", "lite"): _V2_VECTORS,
     ("v2", "gym", "lite"): _V2_VECTORS | _V2_GYM,
     ("v2", "gym_vision", "lite"): _V2_GYM,
+    ("v2", "catch", "lite"): _V2_VECTORS | _V2_CATCH,
+    ("v2", "catch_vision", "lite"): _V2_SMALL | _V2_CATCH,
+    ("v2", "minatar", "lite"): _V2_VECTORS | _V2_MINATAR,
+    ("v2", "minatar_vision", "lite"): _V2_SMALL | _V2_MINATAR,
     ("v2", "toy", "lite"): _V2_VECTORS,
     # Images of 16x16 pixels need two stages of convolutions; V3's of 8x8 need one.
     ("v1", "toy_vision", "lite"): {
@@ -401,6 +483,10 @@ _AGENT: dict[tuple, dict[str, Any]] = {
         "train_every": 1,
     },
     ("v3", "gym", "lite"): _V3_GYM,
+    ("v3", "catch", "lite"): _V3_CATCH,
+    ("v3", "catch_vision", "lite"): _V3_CATCH | _V3_SMALL,
+    ("v3", "minatar", "lite"): _V3_MINATAR,
+    ("v3", "minatar_vision", "lite"): _V3_MINATAR | _V3_SMALL,
     ("v3", "toy", "lite"): _V3_TOY,
     ("v3", "toy_vision", "lite"): _V3_TOY
     | {"enc.mults": (4,), "dec.mults": (4,), "jit": True},
@@ -408,6 +494,10 @@ _AGENT: dict[tuple, dict[str, Any]] = {
     ("v3", "dmc_vision"): {"train_ratio": 256, "jit": False},
     ("v3", "gym"): {"size": "1m", "train_ratio": 1024},
     ("v3", "gym_vision"): {"train_ratio": 256, "jit": False},
+    ("v3", "catch"): {"size": "1m", "train_ratio": 256},
+    ("v3", "catch_vision"): {"size": "1m", "train_ratio": 256, "jit": False},
+    ("v3", "minatar"): {"size": "1m", "train_ratio": 256},
+    ("v3", "minatar_vision"): {"size": "1m", "train_ratio": 256, "jit": False},
     ("v3", "toy"): {"size": "1m", "train_ratio": 256},
     ("v3", "toy_vision"): {"size": "1m", "train_ratio": 256, "jit": False},
     ("v3", "arxiv_v2"): {"size": "12m", "train_ratio": 512},

@@ -1,4 +1,4 @@
-"""Environments: dm_control, Atari, Crafter, any gymnasium environment, and a toy.
+"""Environments: dm_control, gymnasium, Atari, MinAtar, Crafter, BSuite, small tasks.
 
     env = make_env("dmc_walker_walk", repeat=2)
     envs = make_envs("toy", 4, workers=2, seed=1)
@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from dreamer_tf.configs.tasks import family
 from dreamer_tf.envs.base import Env, Record, action_size
 from dreamer_tf.envs.check import check_env, check_record
 from dreamer_tf.envs.vector import Envs, Remote, episode_seed
@@ -19,6 +20,9 @@ from dreamer_tf.errors import UserError
 
 if TYPE_CHECKING:
     import gymnasium as gym
+
+# The families whose tasks take `env_args`.
+WITH_ARGUMENTS = ("atari", "gym", "minatar")
 
 __all__ = [
     "Env",
@@ -51,9 +55,10 @@ def make_env(
 
     Args:
         task: `dmc_<domain>_<task>` (also without `dmc_`; `cup_catch` is
-            `ball_in_cup_catch`), `atari_<game>` by the name of the ROM,
-            `crafter_reward`, `crafter_noreward`, `gym_<id>` for any gymnasium id, `toy`
-            or `toy_discrete`; or a gymnasium environment.
+            `ball_in_cup_catch`), `gym_<id>` for any gymnasium id, `atari_<game>` by the
+            name of the ROM, `minatar_<game>`, `crafter_reward`, `crafter_noreward`,
+            `bsuite_<experiment>_<number>`, `toy`, `toy_discrete` or `catch`; or a
+            gymnasium environment.
         seed: of episodes that are reset without a seed of their own, and of what an
             environment draws once at construction (the lqr tasks of dm_control).
         repeat: frames per decision; rewards are summed over them.
@@ -63,8 +68,8 @@ def make_env(
         length: frames after which episodes are cut, 0 for the task's own limit.
         fast_render: dm_control without multi-sampling and with a small shadow map;
             faster in software, but other pixels than the papers'.
-        env_args: arguments of the constructor that `gym_<id>` names, or of
-            `atari.Settings`, by their names.
+        env_args: arguments of the constructor that `gym_<id>` names, of
+            `atari.Settings` or of `MinAtar`, by their names.
         obs_keys: which of the entries that `obs` leaves are observed, a regular
             expression that their whole names fit; empty: all that agents can use.
 
@@ -73,39 +78,48 @@ def make_env(
     """
     if not 0 <= seed < 2**32:
         raise UserError(f"seed is {seed}, but must be from 0 to {2**32 - 1}.")
+    common = {"seed": seed, "repeat": repeat, "size": size, "obs": obs}
+    common |= {"length": length, "obs_keys": obs_keys}
     if not isinstance(task, str):
         _only_dmc("a gymnasium environment", camera, fast_render)
-        _only_gym("one that was constructed already", env_args)
+        _only_with_arguments("one that was constructed already", env_args)
         from dreamer_tf.envs.gymnasium import Gymnasium
 
-        return Gymnasium(task, seed, repeat, size, obs, length, obs_keys=obs_keys)
-    if task.startswith("gym_"):
+        return Gymnasium(task, **common)
+    kind = family(task)
+    if kind != "dmc":
         _only_dmc(task, camera, fast_render)
-        from dreamer_tf.envs.gymnasium import Gymnasium
-
-        name = task.removeprefix("gym_")
-        return Gymnasium(
-            name, seed, repeat, size, obs, length, env_args, obs_keys=obs_keys
-        )
-    if task.startswith("atari_"):
-        _only_dmc(task, camera, fast_render)
+    if kind not in WITH_ARGUMENTS:
+        _only_with_arguments(task, env_args)
+    if kind == "atari":
         from dreamer_tf.envs.atari import Atari
 
-        return Atari(task, seed, repeat, size, obs, length, env_args, obs_keys)
-    _only_gym(task, env_args)
-    from dreamer_tf.envs import crafter, dmc, toy
+        return Atari(task, env_args=env_args, **common)
+    if kind == "bsuite":
+        from dreamer_tf.envs.bsuite import BSuite
 
-    if task in crafter.TASKS:
-        _only_dmc(task, camera, fast_render)
-        return crafter.Crafter(task, seed, repeat, size, obs, length, obs_keys)
+        return BSuite(task, **common)
+    if kind == "crafter":
+        from dreamer_tf.envs.crafter import Crafter
+
+        return Crafter(task, **common)
+    if kind == "gym":
+        from dreamer_tf.envs.gymnasium import Gymnasium
+
+        return Gymnasium(task.removeprefix("gym_"), env_args=env_args, **common)
+    if kind == "minatar":
+        from dreamer_tf.envs.minatar import MinAtar
+
+        return MinAtar(task.removeprefix("minatar_"), env_args=env_args, **common)
+    from dreamer_tf.envs import catch, dmc, toy
+
     if task in toy.TASKS:
-        _only_dmc(task, camera, fast_render)
-        return toy.Toy(
-            task == "toy_discrete", seed, repeat, size, obs, length, obs_keys
-        )
+        return toy.Toy(task == "toy_discrete", **common)
+    if task == catch.TASK:
+        return catch.Catch(**common)
     if dmc.canonical(task) not in dmc.tasks():
         raise _unknown(task)
-    return dmc.DMC(task, seed, repeat, size, obs, camera, length, fast_render, obs_keys)
+    return dmc.DMC(task, camera=camera, fast_render=fast_render, **common)
 
 
 def make_envs(
@@ -128,7 +142,7 @@ def make_envs(
             example for evaluation.
         timeout: seconds after which a silent process is started again; 0: never.
     """
-    if arguments.get("obs", "proprio") != "proprio" and _is_dmc(task):
+    if arguments.get("obs", "proprio") != "proprio" and family(task) == "dmc":
         from dreamer_tf.envs import gl
 
         gl.choose()  # once here, so that not every worker has to find out
@@ -137,16 +151,16 @@ def make_envs(
 
 
 def list_tasks() -> list[str]:
-    """The names of all tasks but gymnasium's, which lists its own (`gym_<id>`)."""
-    from dreamer_tf.envs import atari, crafter, dmc, toy
+    """The names of all tasks but gymnasium's, which lists its own (`gym_<id>`).
+
+    Those of BSuite, 468 of them, are in `configs.bsuite.EXPERIMENTS`.
+    """
+    from dreamer_tf.envs import atari, catch, crafter, dmc, minatar, toy
 
     names = [f"dmc_{name}" for name in dmc.tasks()]
     names += [f"atari_{game}" for game in atari.GAMES]
-    return [*names, *crafter.TASKS, *toy.TASKS]
-
-
-def _is_dmc(task: str) -> bool:
-    return not task.startswith(("atari_", "crafter_", "gym_", "toy"))
+    names += [f"minatar_{game}" for game in minatar.GAMES]
+    return [*names, *crafter.TASKS, *toy.TASKS, catch.TASK]
 
 
 def _only_dmc(task: str, camera: int | None, fast_render: bool) -> None:
@@ -156,11 +170,11 @@ def _only_dmc(task: str, camera: int | None, fast_render: bool) -> None:
         )
 
 
-def _only_gym(task: str, env_args: Mapping[str, Any] | None) -> None:
+def _only_with_arguments(task: str, env_args: Mapping[str, Any] | None) -> None:
     if env_args:
         raise UserError(
-            "env_args are for tasks gym_<id> and atari_<game>, but the task is "
-            f"{task}: leave them out."
+            "env_args are for tasks gym_<id>, atari_<game> and minatar_<game>, but the "
+            f"task is {task}: leave them out."
         )
 
 

@@ -2,7 +2,7 @@
 
 import gymnasium
 
-from dreamer_tf.envs import atari, crafter, toy
+from dreamer_tf.envs import atari, catch, crafter, toy
 
 DMC_LIMIT = 1000  # frames, of every task of the suite but two
 DMC_ENDLESS = ("lqr_lqr_2_1", "lqr_lqr_6_2")
@@ -24,6 +24,10 @@ def time_limit(task: str, length: int = 0) -> int | None:
         own = crafter.LIMIT
     elif task.startswith(atari.PREFIX):
         own = length or atari.LIMIT
+    elif task == catch.TASK:
+        own = catch.LENGTH
+    elif task.startswith("minatar_"):
+        own = None
     elif task.startswith("gym_"):
         try:
             own = gymnasium.spec(task.removeprefix("gym_")).max_episode_steps

@@ -7,6 +7,7 @@ from typing import Any
 from dreamer_tf import engine
 from dreamer_tf.agent import Agent, make_agent
 from dreamer_tf.configs.run import RunConfig, read_arguments
+from dreamer_tf.configs.tasks import family
 from dreamer_tf.engine import devices
 from dreamer_tf.envs import Remote, make_env, make_envs
 from dreamer_tf.replay import make_replay
@@ -80,7 +81,7 @@ def one_env(run: RunConfig, pictures: bool | None = None) -> Any:
 
 def needs_graphics(run: RunConfig) -> bool:
     """Whether rendering takes a graphics library, see `envs.Remote`."""
-    return not run.task.startswith(("atari_", "crafter_", "toy"))
+    return family(run.task) in ("dmc", "gym")
 
 
 def env_arguments(run: RunConfig) -> dict[str, Any]:

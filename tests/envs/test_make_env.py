@@ -26,6 +26,7 @@ def test_list_tasks():
     assert {"dmc_walker_walk", "dmc_ball_in_cup_catch", "toy", "toy_discrete"} <= {
         *tasks
     }
+    assert {"catch", "minatar_breakout", "minatar_space_invaders"} <= {*tasks}
     assert len(set(tasks)) == len(tasks)
 
 
@@ -37,6 +38,12 @@ def test_list_tasks():
         ("toy", {"obs": "pixels"}, "obs is 'pixels'"),
         ("gym_CartPole-v1", {"obs": "pixels"}, "obs is 'pixels'"),
         ("walker_walk", {"obs": "pixels"}, "obs is 'pixels'"),
+        ("cach", {}, "did you mean .*catch"),
+        ("minatar", {}, "did you mean minatar_"),
+        ("catch_2", {}, "did you mean .*catch"),
+        ("catch", {"obs": "pixels"}, "obs is 'pixels'"),
+        ("catch", {"camera": 0}, "camera"),
+        ("catch", {"env_args": {"rows": 5}}, "env_args are for .*the task is catch"),
         ("toy", {"camera": 1}, "camera"),
         ("toy", {"fast_render": True}, "fast_render"),
         ("toy", {"repeat": 0}, "repeat is 0"),

@@ -1,4 +1,4 @@
-"""What a run says of the observation entries."""
+"""What a run says of the observation entries, and where it renders."""
 
 import dataclasses
 import io
@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from dreamer_tf.training.build import observed
+from dreamer_tf.configs.run import RunConfig
+from dreamer_tf.training.build import needs_graphics, observed
 from dreamer_tf.training.terminal import Terminal
 from dreamer_tf.training.train import train
 from tests import fakes
@@ -42,3 +43,17 @@ def test_a_start_says_them(tmp_path):
     terminal = Terminal(run.steps, output)
     train(run, fakes.Config(), ["test"], make, terminal=terminal)
     assert "Observed as vectors: vector." in output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("task", "needed"),
+    [
+        ("toy", False),
+        ("catch", False),
+        ("minatar_breakout", False),
+        ("ball_in_cup_catch", True),
+        ("gym_CartPole-v1", True),
+    ],
+)
+def test_which_tasks_render_in_a_process_of_their_own(task, needed):
+    assert needs_graphics(RunConfig(task=task)) == needed

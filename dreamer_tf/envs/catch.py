@@ -1,0 +1,97 @@
+"""Catch, a discrete task of our own after bsuite's, learned in minutes.
+
+A board of 10 rows and 5 columns. A ball begins in the top row, in a random column,
+and falls by one row per frame. A paddle begins in the middle of the bottom row; the
+three actions move it by one column to the left, not at all, and to the right, within
+the board. After 9 frames the ball is in the bottom row and the episode ends (it
+terminates), with the only reward: 1 if the paddle is there, else -1.
+
+The paddle is never more than two columns away, so `optimal` always catches the ball.
+The ball's column does not depend on the paddle's: random actions catch it once in
+five times. The rules are those of the catch experiment of bsuite (Osband et al. 2020).
+"""
+
+import numpy as np
+from gymnasium import spaces
+
+from dreamer_tf.envs.base import Env, Record, box, check_obs, image_box
+from dreamer_tf.envs.choice import choose
+
+TASK = "catch"
+ROWS, COLUMNS = 10, 5
+LENGTH = ROWS - 1
+BALL = (255, 255, 255)
+PADDLE = (0, 160, 255)
+# Exact; tests/envs/test_catch.py plays episodes.
+RETURNS = {"random": -0.6, "optimal": 1.0}
+
+
+class Catch(Env):
+    """The ball and the paddle.
+
+    Observations: `board` (50,), its rows one after the other, 1 where the ball or the
+    paddle is; or `image`, which shows the same.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        repeat: int = 1,
+        size: int = 64,
+        obs: str = "proprio",
+        length: int = 0,
+        obs_keys: str = "",
+    ):
+        check_obs(obs)
+        entries: dict[str, spaces.Space] = {}
+        if obs != "proprio":
+            entries["image"] = image_box(size, size)
+        if obs != "image":
+            entries["board"] = box((ROWS * COLUMNS,))
+        entries, self.ignored = choose(entries, obs_keys)
+        super().__init__(entries, spaces.Discrete(3), repeat, length)
+        self._size = size
+        self._random = np.random.default_rng(seed)
+        self._row = self._column = 0  # of the ball
+        self._paddle = COLUMNS // 2
+
+    def _reset(self, seed: int | None) -> None:
+        if seed is not None:
+            self._random = np.random.default_rng(seed)
+        self._row, self._column = 0, int(self._random.integers(COLUMNS))
+        self._paddle = COLUMNS // 2
+
+    def _frame(self, action: np.ndarray | int) -> tuple[float, bool, bool]:
+        self._paddle = min(max(self._paddle + int(action) - 1, 0), COLUMNS - 1)
+        self._row += 1
+        if self._row < ROWS - 1:
+            return 0.0, False, False
+        return (1.0 if self._paddle == self._column else -1.0), True, True
+
+    def _observe(self) -> Record:
+        record = {}
+        for name in self.obs_space.spaces:
+            record[name] = self.render() if name == "image" else self._board()
+        return record
+
+    def _board(self) -> np.ndarray:
+        board = np.zeros((ROWS, COLUMNS), np.float32)
+        board[-1, self._paddle] = board[self._row, self._column] = 1
+        return board.ravel()
+
+    def render(self, size: int | None = None) -> np.ndarray:
+        """The board on a square: a white ball, a blue paddle, the ball on top."""
+        size = size or self._size
+        cells = np.zeros((ROWS, COLUMNS, 3), np.uint8)
+        cells[-1, self._paddle] = PADDLE
+        cells[self._row, self._column] = BALL
+        pixels = np.arange(size)
+        rows, columns = pixels * ROWS // size, pixels * COLUMNS // size
+        return cells[rows[:, None], columns]
+
+
+def optimal(record: Record) -> np.ndarray:
+    """The best action at a record with the board, as `Env.step` takes it."""
+    board = record["board"].reshape(ROWS, COLUMNS)
+    ball, paddle = board[:-1].any(0).argmax(), board[-1].argmax()
+    return np.eye(3)[1 + np.sign(int(ball) - int(paddle))]

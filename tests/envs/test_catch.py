@@ -1,0 +1,109 @@
+"""The catch task: what it promises in its docstring."""
+
+import numpy as np
+import pytest
+
+from dreamer_tf.envs import check_env, make_env
+from dreamer_tf.envs.catch import BALL, COLUMNS, LENGTH, PADDLE, RETURNS, ROWS, optimal
+from dreamer_tf.envs.limits import time_limit
+
+LEFT, STAY, RIGHT = np.eye(3)
+
+
+def play(env, seed, policy):
+    """The records of an episode."""
+    records = [env.reset(seed)]
+    while not records[-1]["is_last"]:
+        records.append(env.step(policy(records[-1])))
+    return records
+
+
+def test_documented_returns():
+    env = make_env("catch")
+    random = np.random.default_rng(0)
+
+    def mean(policy):
+        return np.mean([play(env, k, policy)[-1]["reward"] for k in range(1000)])
+
+    # Standard error: 0.025.
+    uniform = mean(lambda _: np.eye(3)[random.integers(3)])
+    assert uniform == pytest.approx(RETURNS["random"], abs=0.1)
+    assert mean(optimal) == RETURNS["optimal"]
+
+
+@pytest.mark.parametrize("action", [LEFT, STAY, RIGHT])
+@pytest.mark.parametrize("seed", range(8))
+def test_the_ball_falls_and_the_paddle_moves_within_the_board(action, seed):
+    records = play(make_env("catch"), seed, lambda _: action)
+    boards = [record["board"].reshape(ROWS, COLUMNS) for record in records]
+    assert len(records) == LENGTH + 1
+    column = int(boards[0][0].argmax())
+    move = int(action.argmax()) - 1
+    for row, board in enumerate(boards):
+        expected = np.zeros((ROWS, COLUMNS))
+        paddle = min(max(2 + move * row, 0), COLUMNS - 1)
+        expected[row, column] = expected[-1, paddle] = 1
+        np.testing.assert_array_equal(board, expected)
+    rewards = [float(record["reward"]) for record in records]
+    assert rewards == [0.0] * LENGTH + [1.0 if paddle == column else -1.0]
+    ends = [(bool(r["is_last"]), bool(r["is_terminal"])) for r in records]
+    assert ends == [(False, False)] * LENGTH + [(True, True)]
+
+
+def test_the_ball_begins_in_every_column_alike():
+    env = make_env("catch", seed=3)
+    columns = [int(env.reset()["board"].argmax()) for _ in range(1000)]
+    assert np.bincount(columns, minlength=COLUMNS) == pytest.approx(200, abs=50)
+
+
+@pytest.mark.parametrize("obs", ["proprio", "image", "both"])
+def test_checks_out(obs):
+    with make_env("catch", obs=obs, size=16) as env:
+        assert "all as it should be" in check_env(env, steps=60)
+        expected = {
+            "proprio": ["board"],
+            "image": ["image"],
+            "both": ["image", "board"],
+        }
+        assert list(env.obs_space.spaces) == expected[obs]
+        assert env.action_space.n == 3
+
+
+@pytest.mark.parametrize("size", [10, 16, 50, 64])
+def test_the_picture_shows_the_board(size):
+    env = make_env("catch", obs="both", size=size)
+    for record in play(env, 1, lambda _: LEFT)[:-1]:
+        board, picture = record["board"].reshape(ROWS, COLUMNS), record["image"]
+        assert picture.shape == (size, size, 3) and picture.dtype == np.uint8
+        colours = {(0, 0, 0), BALL, PADDLE}
+        assert {tuple(map(int, pixel)) for pixel in picture.reshape(-1, 3)} == colours
+        for row, column in np.argwhere(board):
+            # The pixel in the middle of the cell.
+            y, x = int((row + 0.5) * size / ROWS), int((column + 0.5) * size / COLUMNS)
+            assert tuple(picture[y, x]) == (PADDLE if row == ROWS - 1 else BALL)
+    assert env.render(100).shape == (100, 100, 3)
+
+
+def test_the_ball_is_on_top_of_the_paddle():
+    last = play(make_env("catch", obs="both"), 0, optimal)[-1]
+    assert last["board"].sum() == 1
+    assert {tuple(map(int, p)) for p in last["image"][-1]} == {(0, 0, 0), BALL}
+
+
+@pytest.mark.parametrize(("length", "limit"), [(0, 9), (4, 4), (20, 9)])
+def test_episodes_are_cut_by_length(length, limit):
+    records = play(make_env("catch", length=length), 0, lambda _: STAY)
+    assert len(records) == limit + 1 == time_limit("catch", length) + 1
+    assert bool(records[-1]["is_terminal"]) == (limit == LENGTH)
+
+
+def test_repeat_sums_frames():
+    records = play(make_env("catch", repeat=4), 0, lambda _: STAY)
+    assert [record.frames for record in records] == [0, 4, 4, 1]
+
+
+def test_a_seed_repeats_the_episode():
+    first, second = make_env("catch", seed=5), make_env("catch", seed=5)
+    starts = [first.reset()["board"] for _ in range(20)]
+    np.testing.assert_array_equal(starts, [second.reset()["board"] for _ in range(20)])
+    np.testing.assert_array_equal(first.reset(7)["board"], second.reset(7)["board"])
