@@ -1,4 +1,4 @@
-"""Environments: the dm_control suite, any gymnasium environment, and a toy task.
+"""Environments: dm_control, BSuite, any gymnasium environment, and a toy task.
 
     env = make_env("dmc_walker_walk", repeat=2)
     envs = make_envs("toy", 4, workers=2, seed=1)
@@ -51,8 +51,9 @@ def make_env(
 
     Args:
         task: `dmc_<domain>_<task>` (also without `dmc_`; `cup_catch` is
-            `ball_in_cup_catch`), `gym_<id>` for any gymnasium id, `toy` or
-            `toy_discrete`; or a gymnasium environment.
+            `ball_in_cup_catch`), `gym_<id>` for any gymnasium id,
+            `bsuite_<experiment>_<number>`, `toy` or `toy_discrete`; or a gymnasium
+            environment.
         seed: of episodes that are reset without a seed of their own, and of what an
             environment draws once at construction (the lqr tasks of dm_control).
         repeat: frames per decision; rewards are summed over them.
@@ -88,6 +89,11 @@ def make_env(
     _only_gym(task, env_args)
     from dreamer_tf.envs import dmc, toy
 
+    if task.startswith("bsuite_"):
+        _only_dmc(task, camera, fast_render)
+        from dreamer_tf.envs.bsuite import BSuite
+
+        return BSuite(task, seed, repeat, size, obs, length, obs_keys)
     if task in toy.TASKS:
         _only_dmc(task, camera, fast_render)
         return toy.Toy(
@@ -127,14 +133,17 @@ def make_envs(
 
 
 def list_tasks() -> list[str]:
-    """The names of all tasks but gymnasium's, which lists its own (`gym_<id>`)."""
+    """The names of all tasks but gymnasium's, which lists its own (`gym_<id>`).
+
+    Those of BSuite, 468 of them, are in `configs.bsuite.EXPERIMENTS`.
+    """
     from dreamer_tf.envs import dmc, toy
 
     return [*(f"dmc_{name}" for name in dmc.tasks()), *toy.TASKS]
 
 
 def _is_dmc(task: str) -> bool:
-    return not task.startswith(("gym_", "toy"))
+    return not task.startswith(("gym_", "bsuite_", "toy"))
 
 
 def _only_dmc(task: str, camera: int | None, fast_render: bool) -> None:
@@ -162,5 +171,8 @@ def _unknown(task: str) -> UserError:
     elif near:
         hint = f"did you mean {' or '.join(short[n] for n in near)}?"
     else:
-        hint = f"there are gym_<id> for gymnasium ids, and {', '.join(known)}."
+        hint = (
+            "there are gym_<id> for gymnasium ids, bsuite_<experiment>_<number>, and "
+            f"{', '.join(known)}."
+        )
     return UserError(f'task "{task}" is not known: {hint}')

@@ -80,7 +80,7 @@ def one_env(run: RunConfig, pictures: bool | None = None) -> Any:
 
 def needs_graphics(run: RunConfig) -> bool:
     """Whether rendering takes a graphics library, see `envs.Remote`."""
-    return not run.task.startswith("toy")
+    return not run.task.startswith(("bsuite_", "toy"))
 
 
 def env_arguments(run: RunConfig) -> dict[str, Any]:
