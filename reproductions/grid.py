@@ -6,7 +6,7 @@ the report of what is done.
 """
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,23 @@ from reproductions.cells import DONE, Cell, make_cells
 from reproductions.cluster import Cluster
 from reproductions.protocols import PROTOCOLS
 
+Tell = Callable[[Sequence[Cell], Path], str]
 
-def main(benchmark: str, doc: str, argv: Sequence[str]) -> int:
+
+def main(
+    benchmark: str, doc: str, argv: Sequence[str], tell: Tell | None = None
+) -> int:
     """Does what a benchmark's script is told to do; returns the exit code.
 
     Args:
       doc: the script's docstring, for `--help`.
       argv: the command line without the script's name.
+      tell: reports on finished runs, instead of the function of that name.
     """
     name = f"reproductions.{benchmark}"
     with output.protected(), signals.raised():
         try:
-            return _main(benchmark, doc, argv)
+            return _main(benchmark, doc, argv, tell)
         except (UserError, OSError, flags.Error) as error:
             output.warn(f"{name}: {sentence(error)}")
             return launch.USER_ERROR
@@ -45,7 +50,7 @@ def main(benchmark: str, doc: str, argv: Sequence[str]) -> int:
             return 128 + signals.number(stop)
 
 
-def _main(benchmark: str, doc: str, argv: Sequence[str]) -> int:
+def _main(benchmark: str, doc: str, argv: Sequence[str], report: Tell | None) -> int:
     f = define_flags(benchmark)
     try:
         extra = fields.parse(f, [benchmark, *argv])[1:]
@@ -87,7 +92,7 @@ def _main(benchmark: str, doc: str, argv: Sequence[str]) -> int:
     failed = failures(grid, out)
     try:
         if finished:
-            output.say("\n" + tell(finished, out))
+            output.say("\n" + (report or tell)(finished, out))
     finally:
         if failed:
             output.warn(f"\n{failed}")

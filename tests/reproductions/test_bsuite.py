@@ -1,13 +1,18 @@
 """BSuite's scores by hand, and the published means from the published scores."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from dreamer_tf.configs.bsuite import EXPERIMENTS, TAGS
-from reproductions import bsuite_score
+from dreamer_tf.errors import UserError
+from reproductions import bsuite, bsuite_report, bsuite_score
+from reproductions.bsuite_report import PUBLISHED
 from reproductions.bsuite_score import LOGGED, by_tag, category_mean, score, task_mean
-from reproductions.scores import PUBLISHED
+from reproductions.cells import Cell
+from reproductions.texts import MISSING
 
 METHODS = ("random", "ppo", "ac_rnn", "dqn", "boot_dqn", "dreamerv3")
 
@@ -221,3 +226,140 @@ def test_published_means_follow_from_published_scores(method, tasks, categories)
     )
     assert len(tags) == 7
     assert (by_tag(values) - tags).abs().max() < 0.0065
+
+
+# --- The report -------------------------------------------------------------------
+
+
+def make_run(folder, task, regrets, version="v3", seed=0, protocol="arxiv_v2"):
+    run = {"version": version, "protocol": protocol, "task": task, "seed": seed}
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"run": run, "agent": {}}))
+    lines = [
+        json.dumps({"frames": n, "length": 1, "reward": 1.0, "regret": regret})
+        for n, regret in enumerate(regrets, 1)
+    ]
+    (folder / "stats.jsonl").write_text("".join(line + "\n" for line in lines))
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two seeds of V3 and one of V2, in both spellings of names."""
+    folder = tmp_path / "logs"
+    make_run(folder / "a", "bsuite_catch/0", [0.4] * 20)
+    make_run(folder / "b", "bsuite_catch_1", [0.8] * 20)
+    make_run(folder / "c", "bsuite_catch_0", [1.6] * 20, seed=1)
+    make_run(folder / "d", "bsuite_memory_len_0", [0.0] * 20)
+    make_run(
+        folder / "e", "bsuite_bandit_0", [0.1] * 20, version="v2", protocol="paper"
+    )
+    return folder
+
+
+def test_report_of_runs(runs, tmp_path):
+    (runs / "a" / "stats.jsonl").open("a").write('{"regret": 7')  # being written
+    out = tmp_path / "out"
+    text = bsuite_report.report([runs], out)
+    table = pd.read_csv(out / "bsuite_scores.csv").dropna(subset="score")
+    where = ["protocol", "version", "seed", "experiment"]
+    assert table.set_index(where).score.to_dict() == pytest.approx(
+        {
+            ("arxiv_v2", "v3", 0, "catch"): 0.625,
+            ("arxiv_v2", "v3", 0, "memory_len"): 1,
+            ("arxiv_v2", "v3", 1, "catch"): 0,
+            ("paper", "v2", 0, "bandit"): 0.8,
+        }
+    )
+    rows = [line.split("|") for line in (out / "bsuite.md").read_text().splitlines()]
+    found = [[c.strip() for c in row[1:4]] for row in rows if len(row) > 3]
+    assert ["Experiment", "DreamerV3 (2 seeds)", "DreamerV3, printed"] in found
+    assert ["catch", "0.31", "0.96"] in found and [
+        "catch noise",
+        MISSING,
+        "0.53",
+    ] in found
+    assert ["memory len", "1.00", "0.65"] in found and [
+        "basic",
+        "0.31",
+        "0.88",
+    ] in found
+    assert ["Task mean", "0.66", "0.66"] in found  # of (0.3125, 1), and of 23
+    assert ["Category mean", "0.54", "0.63"] in found  # 0.3125, 0.3125, 1
+    assert ["Experiment", "DreamerV2 (1 seed)", "DreamerV3, printed"] in found
+    assert "DreamerV3, seed 0: Not run" in text and "catch 2 of 20" in text
+    assert "catch 20 of 10000" in text and "mnist_scale." in text
+    assert {p.name for p in out.iterdir()} == {
+        "bsuite.md",
+        "bsuite_scores.csv",
+        "bsuite_radar_arxiv_v2.png",
+        "bsuite_radar_paper.png",
+    }
+
+
+def test_radar_has_gaps_for_what_was_not_run(runs):
+    first = bsuite_report.read_runs([runs])[0]
+    lines = {
+        line.get_label(): line for line in bsuite_report.radar(first).axes[0].lines
+    }
+    ours = dict(zip(TAGS, lines.pop("DreamerV3").get_ydata()))
+    assert ours["memory"] == 1 and ours["basic"] == pytest.approx(0.3125)
+    assert np.isnan([ours["scale"], ours["exploration"]]).all()
+    assert len(lines) == 6
+    dreamer = lines["DreamerV3, printed"].get_ydata()
+    assert len(dreamer) == 8 and dreamer[0] == dreamer[-1] == pytest.approx(0.876)
+
+
+def test_report_of_the_printed_numbers(tmp_path):
+    text = bsuite_report.report([], tmp_path)
+    assert "0.66     0.60 0.54   0.32 0.49   0.03" in text
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "bsuite.md",
+        "bsuite_radar_published.png",
+    }
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"length": 3}',
+        '{"regret": null}',
+        '{"regret": "1"}',
+        "[1]",
+        "{",
+        '{"regret": NaN}',
+    ],
+)
+def test_a_damaged_line_is_named(runs, tmp_path, line):
+    with (runs / "b" / "stats.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(UserError, match=r"b/stats.jsonl line 21 is no episode"):
+        bsuite_report.report([runs], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_that_do_not_fit_are_named(runs, tmp_path):
+    make_run(runs / "f", "bsuite_catch_0", [1.0])
+    with pytest.raises(UserError, match=r"Seed 0 of v3 .* twice.*keep one"):
+        bsuite_report.read_runs([runs])
+    other = make_run(tmp_path / "g", "crafter_reward", [1.0])
+    with pytest.raises(UserError, match="crafter_reward, not of BSuite"):
+        bsuite_report.read_runs([other])
+    unknown = make_run(tmp_path / "h", "bsuite_catch_20", [1.0])
+    with pytest.raises(UserError, match="bsuite_catch_0 to bsuite_catch_19"):
+        bsuite_report.read_runs([unknown])
+    unborn = make_run(tmp_path / "i", "bsuite_catch_0", [])
+    (unborn / "stats.jsonl").unlink()
+    (runs,) = bsuite_report.read_runs([unborn])
+    assert np.isnan(runs.versions["v3"]).all()
+
+
+def test_the_script_reports_both(monkeypatch, tmp_path):
+    monkeypatch.setattr(bsuite.grid, "tell", lambda cells, out: "the grid's")
+    monkeypatch.setattr(
+        bsuite.bsuite_report, "report", lambda paths, out: f"{[*paths]} {out.name}"
+    )
+    cell = Cell("v3", "bsuite", "arxiv_v2", "catch_0", 0, 9)
+    text = bsuite.tell([cell], tmp_path)
+    assert text.startswith("the grid's\n\n") and text.endswith("bsuite")
+    assert str(cell.path(tmp_path)) in text
