@@ -190,10 +190,17 @@ def _beside(runs: Runs) -> dict[str, pd.Series]:
 
 
 def score_table(runs: Runs) -> pd.DataFrame:
-    """A row per experiment and the task mean, as strings."""
+    """A row per experiment and the task mean, as strings.
+
+    Where ours lack experiments, also the mean of those that all of ours have.
+    """
     columns = _beside(runs)
     table = pd.DataFrame(columns).loc[[*bsuite.EXPERIMENTS]]
+    ours = table[[*runs.columns]].notna().all(axis=1)
+    shared = table[ours].mean()
     table.loc[MEANS[0]] = [bsuite_score.task_mean(x) for x in columns.values()]
+    if 0 < ours.sum() < len(ours):
+        table.loc[f"Mean of the {ours.sum()} that ours have"] = shared
     return _shown(table, "Experiment")
 
 
@@ -224,8 +231,8 @@ NOTES = (
     "seeds is shown. A tag is the mean of its experiments, the task mean that of all "
     "experiments, the category mean that of the tags.",
     "Printed numbers: arXiv 2301.04104v2, table 13; tags and means are recomputed from "
-    "its scores. There are no score files. Means of ours leave out what was not run: "
-    "they compare with printed ones only where nothing is missing.",
+    "its scores. There are no score files. Means of ours leave out what was not run; "
+    "the last row compares the experiments that all of ours have.",
 )
 
 
@@ -297,7 +304,7 @@ def radar(runs: Runs) -> Figure:
         axis.tick_params(axis="x", pad=10)
         axis.set_ylim(0, 1)
         axis.set_yticks([0.25, 0.5, 0.75, 1], ["0.25", "0.5", "0.75", "1"])
-        axis.set_rlabel_position(180 / len(bsuite.TAGS))
+        axis.set_rlabel_position(3 * 180 / len(bsuite.TAGS))
         axis.spines["polar"].set_color(plots.EDGE)
         axis.set_title(runs.title, pad=18)
         figure.legend(loc="outside right upper")

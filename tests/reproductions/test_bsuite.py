@@ -285,6 +285,8 @@ def test_report_of_runs(runs, tmp_path):
         "0.88",
     ] in found
     assert ["Task mean", "0.66", "0.66"] in found  # of (0.3125, 1), and of 23
+    both = (0.96 + 0.65) / 2  # printed, of catch and memory_len
+    assert ["Mean of the 2 that ours have", "0.66", f"{both:.2f}"] in found
     assert ["Category mean", "0.54", "0.63"] in found  # 0.3125, 0.3125, 1
     assert ["Experiment", "DreamerV2 (1 seed)", "DreamerV3, printed"] in found
     assert "DreamerV3, seed 0: Not run" in text and "catch 2 of 20" in text
