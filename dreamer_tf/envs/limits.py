@@ -2,6 +2,7 @@
 
 import gymnasium
 
+from dreamer_tf.configs import bsuite
 from dreamer_tf.envs import atari, catch, crafter, toy
 
 DMC_LIMIT = 1000  # frames, of every task of the suite but two
@@ -28,6 +29,8 @@ def time_limit(task: str, length: int = 0) -> int | None:
         own = catch.LENGTH
     elif task.startswith("minatar_"):
         own = None
+    elif task.startswith("bsuite_"):
+        own = bsuite.limit(task)
     elif task.startswith("gym_"):
         try:
             own = gymnasium.spec(task.removeprefix("gym_")).max_episode_steps
