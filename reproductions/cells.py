@@ -128,7 +128,7 @@ def make_cells(
                     )
                 if task not in (chosen or tasks.tasks_of(benchmark, name)):
                     continue
-                budget = tasks.BENCHMARKS[benchmark].frames[name][version]
+                budget = tasks.frames_of(benchmark, name, version, task)
                 cells.append(
                     Cell(version, benchmark, name, task, seed, steps or budget)
                 )

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from dreamer_tf.configs import bsuite
 from dreamer_tf.errors import UserError
 from reproductions.names import (
     ATARI_26,
@@ -189,7 +190,7 @@ BENCHMARKS = {
             high=22.0,
             episode=170,
         ),
-        # A budget is a number of episodes there; this is for the longest of them.
+        # A budget is a number of episodes there (`frames_of`); this is the largest.
         Benchmark(
             name="bsuite",
             title="BSuite",
@@ -320,6 +321,13 @@ def _listed(known: Benchmark) -> str:
 def flag_of(task: str, benchmark: str) -> str:
     """A task's name as `run.py --task` has it."""
     return BENCHMARKS[benchmark].prefix + task
+
+
+def frames_of(benchmark: str, protocol: str, version: str, task: str) -> int:
+    """Frames of a run; in BSuite those of the task's own number of episodes."""
+    if benchmark == "bsuite" and protocol != "lite":
+        return bsuite.budget(task)
+    return BENCHMARKS[benchmark].frames[protocol][version]
 
 
 def tasks_of(benchmark: str, protocol: str) -> tuple[str, ...]:

@@ -164,7 +164,7 @@ RUNS = {
         {},
     ),
     ("v3", "bsuite", "arxiv_v2"): (
-        {"repeat": 1, "envs": 1, "steps": 1.01e6, "obs": "proprio"}
+        {"repeat": 1, "envs": 1, "steps": 90_000, "obs": "proprio"}
         | {"eval_every": 0, "replay_gb": 44},
         {},
     ),
@@ -182,7 +182,7 @@ RUNS = {
         {},
     ),
     ("v3", "bsuite", "nature"): (
-        {"repeat": 1, "envs": 1, "steps": 1.01e6, "obs": "proprio"},
+        {"repeat": 1, "envs": 1, "steps": 90_000, "obs": "proprio"},
         {},
     ),
 }

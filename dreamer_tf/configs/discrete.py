@@ -147,20 +147,9 @@ RUN: Presets = {
         "steps": 1_000_000,
         "replay_gb": 56,
     },
-    # The budget of an experiment is a number of episodes. The longest, memory_len/22,
-    # has 10,000 of 101 steps.
-    ("v3", "bsuite", "arxiv_v2"): {
-        "repeat": 1,
-        "envs": 1,
-        "steps": 1_010_000,
-        "replay_gb": 44,  # all 1.02M records
-    },
-    ("v3", "bsuite", "nature"): {
-        "repeat": 1,
-        "envs": 1,
-        "steps": 1_010_000,
-        "replay_gb": 44,
-    },
+    # As many frames as the experiment's episodes have (`bsuite.budget`), 1.01M at most.
+    ("v3", "bsuite", "arxiv_v2"): {"repeat": 1, "envs": 1, "replay_gb": 44},
+    ("v3", "bsuite", "nature"): {"repeat": 1, "envs": 1, "replay_gb": 44},
     # Catch is learned within 6,000 steps.
     ("v1", "bsuite", "lite"): {"repeat": 1, "steps": 6_000, "eval_every": 1_000},
     ("v2", "bsuite", "lite"): {"repeat": 1, "steps": 6_000},

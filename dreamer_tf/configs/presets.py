@@ -13,7 +13,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from dreamer_tf.configs import config_class, discrete, v3
+from dreamer_tf.configs import bsuite, config_class, discrete, v3
 from dreamer_tf.configs.fields import updated
 from dreamer_tf.configs.run import RunConfig, read_arguments
 from dreamer_tf.configs.tasks import family
@@ -97,6 +97,8 @@ def load(
     ):
         agent |= changes
     run |= _RUN.get((version, name, protocol), {})
+    if benchmark == "bsuite" and protocol != "lite":
+        run["steps"] = bsuite.budget(run["task"])
     if "size" in agent:  # of V3 only
         config = v3.sized(config, agent.pop("size"))
     return updated(RunConfig(), run), updated(config, agent)
