@@ -126,8 +126,9 @@ class Logs:
 
     def close(self) -> None:
         """Closes the files; nothing can be added any more."""
-        for file in (*self._files.values(), self._board):
+        for file in self._files.values():
             file.close()
+        self._board.close()
         os.close(self._directory)
 
 

@@ -64,7 +64,7 @@ def replay(
         row["block"] = image.reshape(8, 8, 8, 8, 3).mean((1, 3)).round(3)
         rows.append(row)
         if record["is_last"]:
-            stats.append(record.stats)
+            stats.append(getattr(record, "stats", {}))
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}, stats
 
 
