@@ -24,8 +24,8 @@ What one run takes. The hours are estimates, and were not measured here: from th
 days on one A100 that the paper prints, from what a user reports for one L4, and for two
 CPU cores by scaling times per update that were measured at smaller sizes:
 
-    V3 (arxiv_v2)   25K updates    2.4 hours on an A100, 8 on an L4, 38 days on two cores
-                                   replay 6 GB
+    V3 (arxiv_v2)   25K updates    2.4 hours on an A100, 8 hours on an L4,
+                                   38 days on two CPU cores; replay 6 GB
 
 All 26 games with five seeds take about 13 days of one A100 at 2.4 hours. No such run
 was made yet.

@@ -130,6 +130,15 @@ def test_printed_bsuite_means_follow_from_its_scores():
     assert (wide.iloc[:23].mean() - wide.loc["task mean"]).abs().max() <= 0.0051
 
 
+def test_the_recomputed_aggregates_that_are_committed():
+    """What `report --published_only --benchmark=atari` writes."""
+    text = (published.FOLDER / "AGGREGATES.md").read_text()
+    for benchmark in ("atari", "atari100k"):
+        sheet = sheets.sheets(benchmark)[0]
+        title = f"Published scores: {sheet.title}"
+        assert texts.markdown(sheets.rounded(sheet), title, sheet.notes) in text
+
+
 def test_crafter_scoreboard():
     board, rates = sheets.sheets("crafter")
     assert board.wide["score, %"]["dreamerv3_2023"] == 14.5
