@@ -104,7 +104,9 @@ def define_flags(benchmark: str) -> flags.FlagValues:
     f = flags.FlagValues()
     at: dict[str, Any] = {"flag_values": f, "module_name": "the grid"}
     flags.DEFINE_boolean("help", False, "show this text", **at)
-    flags.DEFINE_list("versions", tasks.versions_of(benchmark), "versions to run", **at)
+    flags.DEFINE_list(
+        "versions", tasks.versions_of(benchmark, True), "versions to run", **at
+    )
     flags.DEFINE_list("tasks", ["all"], "names; all: all of the protocol", **at)
     flags.DEFINE_string("seeds", "5", "how many, or a list such as 0,3", **at)
     protocol = "for all versions; empty: each version's published protocol"

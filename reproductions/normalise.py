@@ -8,6 +8,7 @@ before a score is clipped or a median is taken, as in table 1 of arXiv:2010.0219
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -77,10 +78,8 @@ def names(benchmark: str) -> list[str]:
     return [a.name for a in every if a.name in known]
 
 
-def percent(
-    task: str, values: np.ndarray, reference: str, method: str, benchmark: str
-) -> np.ndarray:
-    """Scores of a game in percent of the reference; NaN if there is none."""
+def percent(task: str, values: Any, reference: str, method: str, benchmark: str) -> Any:
+    """Scores of a game (numbers or arrays) in percent of the reference, NaN without."""
     row = published.references().loc[task]
     end = "_v2" if paper_of(method, benchmark) == "v2" else ""
     random = row[f"random{end}"]
@@ -117,7 +116,7 @@ def column(scores: pd.Series, of: Sequence[str], benchmark: str) -> list[float]:
       of: the method or version of each row.
     """
     return [
-        float(percent(str(task), np.float64(value), "gamer", method, benchmark))
+        float(percent(str(task), value, "gamer", method, benchmark))
         for (task, value), method in zip(scores.items(), of)
     ]
 

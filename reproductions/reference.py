@@ -197,7 +197,7 @@ def compare(ours: pd.DataFrame, theirs: pd.DataFrame, budget: int = 0) -> pd.Dat
         ]
         if min(map(len, sides)) == 0:
             continue
-        row = judged(*sides, str(cell[0]))
+        row = judged(sides[0], sides[1], str(cell[0]))
         flags = [set(points.changed.unique()) for points in (a, b)]
         if flags[0] != flags[1]:
             row["verdict"] += ", other settings"

@@ -13,6 +13,7 @@ arXiv:2301.04104v2.
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +82,7 @@ FAMILIES = {
     "small": "small tasks",
 }
 
-_DMC = {
+_DMC: dict[str, Any] = {
     "family": "dmc",
     "every": DMC_VISION,
     "budgets": DMC_BUDGETS,
@@ -93,14 +94,14 @@ _DMC = {
     "high": 1000.0,
     "fixed": True,
 }
-_ATARI = {
+_ATARI: dict[str, Any] = {
     "family": "atari",
     "published": "atari_",
     "prefix": "atari_",
     "prefixes": ("atari57_", "atari100k_"),
     "aliases": {"james_bond": "jamesbond"},
 }
-_SMALL = {"family": "small"}
+_SMALL: dict[str, Any] = {"family": "small"}
 # Under lite: it runs, and learns nothing.
 _SMOKE = {"v1": 2_000, "v2": 2_000, "v3": 2_000}
 
@@ -336,7 +337,13 @@ def tasks_of(benchmark: str, protocol: str) -> tuple[str, ...]:
     return known.tasks.get(protocol, known.every)
 
 
-def versions_of(benchmark: str) -> list[str]:
-    """The versions that have a protocol on this benchmark."""
-    frames = BENCHMARKS[benchmark].frames.values()
-    return [version for version in VERSIONS if any(version in f for f in frames)]
+def versions_of(benchmark: str, papers: bool = False) -> list[str]:
+    """The versions that have a protocol on this benchmark.
+
+    Args:
+      papers: only those that have one of a paper, if any has.
+    """
+    frames = BENCHMARKS[benchmark].frames
+    some = {name: f for name, f in frames.items() if name != "lite"}
+    shown = (some or frames) if papers else frames
+    return [v for v in VERSIONS if any(v in f for f in shown.values())]

@@ -114,10 +114,10 @@ def readable(table: pd.DataFrame, form: Form = number) -> pd.DataFrame:
             _spreads(table.reference, table.reference_std, form)
         )
         columns["Its seeds"] = table.reference_n.astype(str)
-        shift = (f"from_reference{end}" for end in ("", "_low", "_high"))
-        columns["Difference from it"] = pd.Series(
-            _differences(*(table[name] for name in shift), form)
+        value, low, high = (
+            table[f"from_reference{end}"] for end in ("", "_low", "_high")
         )
+        columns["Difference from it"] = pd.Series(_differences(value, low, high, form))
         columns["Agreement"] = table.agreement.fillna(MISSING)
     return pd.DataFrame(columns)
 

@@ -261,7 +261,7 @@ def test_damaged_logs(lines, said, tmp_path):
     file.parent.mkdir(parents=True)
     file.write_text(lines)
     with pytest.raises(UserError, match=said):
-        jsonl.read(file)
+        jsonl.read(file, "dmc_proprio")
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_logs_of_unknown_runs(config, said, tmp_path):
     if config is not None:
         (tmp_path / "mine/config.yaml").write_text(config)
     with pytest.raises(UserError, match=said):
-        jsonl.read(tmp_path / "mine/scores.jsonl")
+        jsonl.read(tmp_path / "mine/scores.jsonl", "dmc_proprio")
 
 
 def test_one_log_per_run(tmp_path):
@@ -287,7 +287,7 @@ def test_one_log_per_run(tmp_path):
     authors_log(tmp_path / "a", 0, 5.0)
     (tmp_path / "a/metrics.jsonl").write_text("not read")
     assert jsonl.find(tmp_path) == [tmp_path / "a/scores.jsonl"]
-    row = jsonl.read(tmp_path / "a/scores.jsonl").iloc[0]
+    row = jsonl.read(tmp_path / "a/scores.jsonl", "dmc_proprio").iloc[0]
     assert (row.task, row.seed, row.version) == ("cartpole_swingup", 0, "dreamerv3")
 
 

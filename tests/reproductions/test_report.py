@@ -569,8 +569,8 @@ def test_header_only_results(tmp_path):
         ({"tasks": ["walker"]}, r"--tasks names the unknown task 'walker'"),
         ({"versions": ["v7"]}, r"--versions names the unknown version 'v7'"),
         (
-            {"outside": ["x"], "outside_benchmark": "atari"},
-            r"--outside_benchmark names the unknown benchmark 'atari'",
+            {"outside": ["x"], "outside_benchmark": "doom"},
+            r"--outside_benchmark names the unknown benchmark 'doom'",
         ),
     ],
 )

@@ -67,6 +67,13 @@ def test_presets_know_the_names_and_budgets(benchmark):
             assert (run.task, run.steps) == (task, budget)
 
 
+def test_which_versions_a_grid_has():
+    assert tasks.versions_of("atari") == ["v1", "v2", "v3"]  # v1 under lite
+    assert tasks.versions_of("atari", papers=True) == ["v2", "v3"]
+    assert tasks.versions_of("dmc_vision", papers=True) == ["v1", "v2", "v3"]
+    assert tasks.versions_of("catch", papers=True) == ["v1", "v2", "v3"]
+
+
 def test_what_benchmarks_are_called_together():
     assert tasks.title_of([]) == "DeepMind Control"
     assert tasks.title_of(["atari100k"]) == "Atari"
