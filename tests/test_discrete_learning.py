@@ -1,7 +1,8 @@
 """Every version learns catch, from vectors and from pictures, in minutes (slow).
 
 V3 learns MinAtar's Breakout too, if MinAtar is installed. The settings are those of
-`--protocol=lite`; `results/discrete` holds scores of such runs.
+`--protocol=lite`. `results/discrete` holds scores of such runs, and says which have
+been made.
 """
 
 import time
