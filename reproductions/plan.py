@@ -55,11 +55,13 @@ def costs(cells: Sequence[Cell], out: Path) -> str:
         kinds.setdefault(key, []).append(cell)
     for key, alike in kinds.items():
         settings, agent = presets.load(*key)
-        frames = alike[0].frames
+        # Of the longest run, and as many of these as all runs together are.
+        frames = max(cell.frames for cell in alike)
+        count = sum(cell.frames for cell in alike) / frames
         updates = _updates(key[0], settings, agent, frames)
         seconds = SECONDS_PER_UPDATE.get(key)
         hours = seconds[0] * updates / 3600 if seconds else None
-        known_hours += (hours or 0.0) * len(alike)
+        known_hours += (hours or 0.0) * count
         rows.append(
             {
                 "version": key[0],
@@ -69,7 +71,7 @@ def costs(cells: Sequence[Cell], out: Path) -> str:
                 "frames": f"{frames:,}",
                 "decisions": f"{frames // settings.repeat:,}",
                 "updates": f"{updates:,}",
-                "updates in all": f"{updates * len(alike):,}",
+                "updates in all": f"{round(updates * count):,}",
                 "replay GB": f"{settings.replay_gb:g}",
                 "s/update": f"{seconds[0]:.3f}" if seconds else "not measured",
                 "hours": f"{hours:.1f}" if hours else "-",
@@ -80,8 +82,8 @@ def costs(cells: Sequence[Cell], out: Path) -> str:
     lines = [
         pd.DataFrame(rows).to_string(index=False),
         "",
-        "Frames, decisions, updates and hours are per cell; replay GB is the most that "
-        "a run takes.",
+        "Frames, decisions, updates and hours are per cell, of the longest if they "
+        "differ; replay GB is the most that a run takes.",
         f"{board.number_of_cells(len(cells))}, {all_frames:,} frames; below {out}.",
     ]
     if measured:
@@ -101,6 +103,8 @@ def unscored(cells: Sequence[Cell]) -> str:
     They get none if no episode that counts ends late enough in the budget, by the rule
     of `scores.budget_scores`.
     """
+    # BSuite's scores need no more than one episode.
+    cells = [cell for cell in cells if cell.benchmark != "bsuite"]
     alike = {(c.version, c.benchmark, c.protocol, c.frames) for c in cells}
     budgets = [f"--steps={frames}" for frames in sorted({c.frames for c in cells})]
     missing = []

@@ -63,3 +63,16 @@ def test_the_command_of_a_cell(tmp_path):
         "--steps=5000",
         f"--logdir={cell.path(tmp_path)}",
     ]
+
+
+def test_budgets_of_bsuite_are_those_of_its_tasks():
+    names = ["catch/0", "bandit_3", "bsuite_memory_len/22", "deep_sea_0"]
+    found = make_cells("bsuite", ["v3"], names, [0])
+    assert {cell.task: cell.frames for cell in found} == {
+        "catch_0": 90_000,
+        "bandit_3": 10_000,
+        "memory_len_22": 1_010_000,
+        "deep_sea_0": 100_000,
+    }
+    assert {c.frames for c in make_cells("bsuite", ["v3"], names, [0], steps=7)} == {7}
+    assert len(make_cells("bsuite", ["v3"], [], [0])) == 408
