@@ -1,11 +1,12 @@
 """The families of environments, which are told by how a task's name begins."""
 
-# A name is that of the family, or begins with it and "_". All other tasks are of
-# dm_control ("dmc"), whose names may begin with dmc_.
+# A task's name begins with that of its family and "_"; that of a single task is the
+# whole name too. All other tasks are of dm_control ("dmc").
 FAMILIES = ("atari", "bsuite", "catch", "crafter", "gym", "minatar", "toy")
+SINGLE = ("catch", "toy")
 
 
 def family(task: str) -> str:
     """One of `FAMILIES`, or "dmc"."""
-    start = task.split("_")[0]
-    return start if start in FAMILIES else "dmc"
+    start, more, _ = task.partition("_")
+    return start if start in FAMILIES and (more or start in SINGLE) else "dmc"

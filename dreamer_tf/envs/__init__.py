@@ -78,7 +78,7 @@ def make_env(
     """
     if not 0 <= seed < 2**32:
         raise UserError(f"seed is {seed}, but must be from 0 to {2**32 - 1}.")
-    common = {"seed": seed, "repeat": repeat, "size": size, "obs": obs}
+    common: dict[str, Any] = {"seed": seed, "repeat": repeat, "size": size, "obs": obs}
     common |= {"length": length, "obs_keys": obs_keys}
     if not isinstance(task, str):
         _only_dmc("a gymnasium environment", camera, fast_render)
@@ -99,10 +99,6 @@ def make_env(
         from dreamer_tf.envs.bsuite import BSuite
 
         return BSuite(task, **common)
-    if kind == "crafter":
-        from dreamer_tf.envs.crafter import Crafter
-
-        return Crafter(task, **common)
     if kind == "gym":
         from dreamer_tf.envs.gymnasium import Gymnasium
 
@@ -111,8 +107,10 @@ def make_env(
         from dreamer_tf.envs.minatar import MinAtar
 
         return MinAtar(task.removeprefix("minatar_"), env_args=env_args, **common)
-    from dreamer_tf.envs import catch, dmc, toy
+    from dreamer_tf.envs import catch, crafter, dmc, toy
 
+    if task in crafter.TASKS:
+        return crafter.Crafter(task, **common)
     if task in toy.TASKS:
         return toy.Toy(task == "toy_discrete", **common)
     if task == catch.TASK:

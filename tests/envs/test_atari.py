@@ -346,7 +346,11 @@ def test_wrong_arguments(ale, env_args, message):
         ("atari_kungfu_master", {}, "did you mean atari_kung_fu_master?"),
         ("atari_", {}, "the games of ale-py are jamesbond, kung_fu_master, pong"),
         ("atri_pong", {}, "did you mean atari_pong"),
-        ("toy", {"env_args": {"sticky": 0}}, "gym_<id> and atari_<game>, but the task"),
+        (
+            "toy",
+            {"env_args": {"sticky": 0}},
+            "atari_<game> and minatar_<game>, but the task",
+        ),
     ],
 )
 def test_wrong_tasks(ale, task, arguments, message):

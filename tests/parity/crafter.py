@@ -46,7 +46,9 @@ def replay(
         record = env.reset() if action < 0 else env.step(choices[action])
         player, info = env._env._player, env._info
         image = record["image"]
-        row = {name: record[name] for name in ("image", "reward", *FLAGS)}
+        row: dict[str, Any] = {
+            name: record[name] for name in ("image", "reward", *FLAGS)
+        }
         row["log_reward"] = info.get("reward", 0.0)
         row["discount"] = info.get("discount", 1.0)
         for name, values in (
