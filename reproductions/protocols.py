@@ -27,7 +27,7 @@ class Protocol:
 
     name: str
     source: str  # where it is defined
-    scored: str  # which episodes count
+    scored: str  # which episodes count on DeepMind Control
 
     def footnote(self, versions: Sequence[str], benchmark: str) -> str:
         """One paragraph to stand under a table, with the settings of the presets."""
@@ -39,9 +39,13 @@ class Protocol:
                 f"environment{'s' * (run.envs > 1)}, a budget of {run.steps:,} frames, "
                 f"{_training(version, agent)}."
             )
+        # Elsewhere versions may be scored in another way, as notes of their own say.
+        known = tasks.BENCHMARKS.get(benchmark)
+        dmc = known is None or known.family == "dmc"
+        scored = f"; {self.scored}." if dmc else "."
         return (
             f"Protocol {self.name} ({self.source}). {' '.join(each)} The tables say "
-            f"what was run; {self.scored}."
+            f"what was run{scored}"
         )
 
     def repeat(self, version: str, benchmark: str) -> int:

@@ -10,6 +10,7 @@ from dreamer_tf.errors import UserError
 from reproductions import (
     normalise,
     outside,
+    protocols,
     published,
     report,
     rules,
@@ -334,6 +335,14 @@ def test_page_of_atari(written):
     assert "<title>Dreamer on Atari</title>" in text
     assert 'id="published_atari_totals"' in text and "DMC" not in text
     assert "50,500" in text and "Of a gamer" in text
+
+
+def test_a_protocol_does_not_say_that_v2_trains_on_atari():
+    note = protocols.PROTOCOLS["paper"].footnote(["v2"], "atari")
+    assert "training episodes" not in note and "200,000,000 frames" in note
+    assert "training episodes" in protocols.PROTOCOLS["paper"].footnote(
+        ["v2"], "dmc_vision"
+    )
 
 
 def test_two_metrics_in_one_table_are_named(tmp_path):
