@@ -80,7 +80,8 @@ def load(
         _one_of("--obs", obs, OBS)
     if task:
         _check_task(task, benchmark)
-    run = {"version": version, "benchmark": benchmark, "protocol": protocol}
+    run: dict[str, Any] = {"version": version, "benchmark": benchmark}
+    run["protocol"] = protocol
     agent: dict[str, Any] = {}
     for changes in (_RUN.get((version, protocol), {}), _BENCHMARK[benchmark]):
         run |= changes

@@ -22,6 +22,8 @@ def compare(path: str, eager: bool = False, jit: bool = False) -> list[Row]:
 def _version(config: dict) -> str:
     if "game" in config:
         return "atari"
+    if "achievement_names" in config:
+        return "crafter"
     if "official_commit" in config:
         return "v3"
     return "v2" if "fixture" in config else "v1"

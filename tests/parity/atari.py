@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dreamer_tf.envs.atari import Atari
-from tests.parity.common import Row
+from tests.parity.common import Row, unequal
 
 FLAGS = ("is_first", "is_last", "is_terminal")
 INPUTS = ("action", "config", "full_index")  # of a trace, to which nothing is compared
@@ -82,11 +82,3 @@ def compare(data, config, run) -> list[Row]:
     ours["full_obs"] = ours["image"][data["full_index"]]
     names = [name for name in data.files if name not in INPUTS]
     return [Row("trace", name, unequal(ours[name], data[name]), 0.0) for name in names]
-
-
-def unequal(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The share of rows that differ, in the trace's type."""
-    ours = np.asarray(ours).astype(theirs.dtype)
-    if ours.shape != theirs.shape:
-        return 1.0
-    return float((ours != theirs).reshape(len(theirs), -1).any(1).mean())

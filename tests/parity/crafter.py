@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dreamer_tf.envs.crafter import LIMIT, Crafter
-from tests.parity.common import Row
+from tests.parity.common import Row, unequal
 
 FLAGS = ("is_first", "is_last", "is_terminal")
 INPUTS = ("action", "config", "full_index")  # of a trace, to which nothing is compared
@@ -68,11 +68,3 @@ def replay(
         if record["is_last"]:
             stats.append(getattr(record, "stats", {}))
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}, stats
-
-
-def unequal(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The share of rows that differ, in the trace's type."""
-    ours = np.asarray(ours).astype(theirs.dtype)
-    if ours.shape != theirs.shape:
-        return 1.0
-    return float((ours != theirs).reshape(len(theirs), -1).any(1).mean())
