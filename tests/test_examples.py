@@ -79,7 +79,7 @@ def test_own_env_is_learned(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "test", "changes"),
-    [(v1, test_v1, {}), (v2, test_v2, {"every_rank": True})],
+    [(v1, test_v1, {}), (v2, test_v2, {"every_rank": True, "replay.minlen": 5})],
     ids=["v1", "v2"],
 )
 def test_dream_of_images(module, test, changes, tmp_path):
