@@ -22,6 +22,7 @@ from dreamer_tf.configs.run import RunConfig
 from dreamer_tf.errors import UserError
 from reproductions import grid
 from reproductions.cells import make_cells
+from reproductions.tasks import BENCHMARKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -159,7 +160,7 @@ def check_python(words, monkeypatch, capsys):
         for one in command.COMMANDS.values():
             monkeypatch.setattr(one, "run", lambda self: 0)
         assert command.main(words[1:]) == 0, (words, capsys.readouterr().err)
-    elif words[0] == "-m" and re.match(r"reproductions\.dmc_", words[1]):
+    elif words[0] == "-m" and words[1].removeprefix("reproductions.") in BENCHMARKS:
         check_grid(words[1].removeprefix("reproductions."), words[2:])
     elif words[0] == "-m":
         path = ROOT / words[1].replace(".", "/")
