@@ -1,5 +1,8 @@
 """The names of tasks, as published tables have them."""
 
+from dreamer_tf.configs import bsuite
+from dreamer_tf.envs import atari, minatar
+
 DMC_VISION = (
     "acrobot_swingup",
     "ball_in_cup_catch",
@@ -26,65 +29,7 @@ DMC_PROPRIO_20 = DMC_VISION
 DMC_PROPRIO_18 = tuple(t for t in DMC_VISION if not t.startswith("quadruped"))
 
 # ROM ids of ale-py.
-ATARI_57 = (
-    "alien",
-    "amidar",
-    "assault",
-    "asterix",
-    "asteroids",
-    "atlantis",
-    "bank_heist",
-    "battle_zone",
-    "beam_rider",
-    "berzerk",
-    "bowling",
-    "boxing",
-    "breakout",
-    "centipede",
-    "chopper_command",
-    "crazy_climber",
-    "defender",
-    "demon_attack",
-    "double_dunk",
-    "enduro",
-    "fishing_derby",
-    "freeway",
-    "frostbite",
-    "gopher",
-    "gravitar",
-    "hero",
-    "ice_hockey",
-    "jamesbond",
-    "kangaroo",
-    "krull",
-    "kung_fu_master",
-    "montezuma_revenge",
-    "ms_pacman",
-    "name_this_game",
-    "phoenix",
-    "pitfall",
-    "pong",
-    "private_eye",
-    "qbert",
-    "riverraid",
-    "road_runner",
-    "robotank",
-    "seaquest",
-    "skiing",
-    "solaris",
-    "space_invaders",
-    "star_gunner",
-    "surround",
-    "tennis",
-    "time_pilot",
-    "tutankham",
-    "up_n_down",
-    "venture",
-    "video_pinball",
-    "wizard_of_wor",
-    "yars_revenge",
-    "zaxxon",
-)
+ATARI_57 = atari.GAMES
 # DreamerV2 left out two games.
 ATARI_55 = tuple(t for t in ATARI_57 if t not in ("defender", "surround"))
 ATARI_26 = (
@@ -116,35 +61,13 @@ ATARI_26 = (
     "up_n_down",
 )
 
-# bsuite's sweep: experiment -> how many configurations, numbered from 0.
-BSUITE_COUNTS = {
-    "bandit": 20,
-    "bandit_noise": 20,
-    "bandit_scale": 20,
-    "cartpole": 20,
-    "cartpole_noise": 20,
-    "cartpole_scale": 20,
-    "cartpole_swingup": 20,
-    "catch": 20,
-    "catch_noise": 20,
-    "catch_scale": 20,
-    "deep_sea": 21,
-    "deep_sea_stochastic": 21,
-    "discounting_chain": 20,
-    "memory_len": 23,
-    "memory_size": 17,
-    "mnist": 20,
-    "mnist_noise": 20,
-    "mnist_scale": 20,
-    "mountain_car": 20,
-    "mountain_car_noise": 20,
-    "mountain_car_scale": 20,
-    "umbrella_distract": 23,
-    "umbrella_length": 23,
-}
-# These download their data when they are made.
-BSUITE_ONLINE = ("mnist", "mnist_noise", "mnist_scale")
-BSUITE = tuple(f"{e}_{k}" for e, count in BSUITE_COUNTS.items() for k in range(count))
-BSUITE_OFFLINE = tuple(t for t in BSUITE if not t.startswith("mnist"))
+# bsuite's sweep, a configuration after the other.
+BSUITE = tuple(
+    f"{name}_{number}"
+    for name, experiment in bsuite.EXPERIMENTS.items()
+    for number in range(experiment.count)
+)
+# Without those that download their data when they are made.
+BSUITE_OFFLINE = tuple(t for t in BSUITE if t.rpartition("_")[0] not in bsuite.ONLINE)
 
-MINATAR = ("asterix", "breakout", "freeway", "seaquest", "space_invaders")
+MINATAR = minatar.GAMES

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from reproductions import names, normalise, plots, published, rules, tasks, texts
+from dreamer_tf.configs import bsuite
+from reproductions import normalise, plots, published, rules, tasks, texts
 
 # Other sets of runs of the Dreamers, which come last.
 VARIANTS = (
@@ -339,7 +340,7 @@ def _bsuite(benchmark: str) -> list[Sheet]:
     first = ["dreamerv3", "random"]
     wide = wide[[*first, *(m for m in wide if m not in first)]]
     tags = [*_TAGS, "task mean", "category mean"]
-    wide = wide.loc[[*names.BSUITE_COUNTS, *tags]]
+    wide = wide.loc[[*bsuite.EXPERIMENTS, *tags]]
     return [
         Sheet(
             stem="published_bsuite",
