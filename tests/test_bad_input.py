@@ -827,6 +827,7 @@ class Options:
     outside_method: str = ""
     reference: str = ""
     published_only: bool = False
+    benchmark: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     budgets: tuple[str, ...] = ()

@@ -235,7 +235,9 @@ def test_the_second_start_neither_traces_nor_compiles(start, tmp_path):
     assert kept(tmp_path, "*.stablehlo") == descriptions
 
 
-@pytest.mark.parametrize("pattern", ["*.pb", "*.stablehlo"])
+@pytest.mark.parametrize(
+    "pattern", ["*.pb", pytest.param("*.stablehlo", marks=pytest.mark.slow)]
+)
 def test_what_is_damaged_is_made_anew(pattern, start, tmp_path):
     printed, _ = start()
     before = kept(tmp_path, pattern)

@@ -67,7 +67,12 @@ def test_parameter_counts():
     [
         ({"x": (3,), "y": (), "m": (2, 2)}, BOX, {}),
         ({"image": (64, 64, 3), "x": (3,)}, spaces.Discrete(3), {"pcont": True}),
-        ({"image": (64, 64, 1)}, spaces.Discrete(18), {"pcont": True}),  # Atari
+        pytest.param(  # Atari
+            {"image": (64, 64, 1)},
+            spaces.Discrete(18),
+            {"pcont": True},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_policy_update_and_report(shapes, actions, changes, tmp_path):

@@ -122,7 +122,9 @@ def test_layer_norm_in_every_network():
             spaces.Discrete(3),
             ENDS,
         ),
-        ({"image": (64, 64, 1)}, spaces.Discrete(18), ENDS),  # Atari
+        pytest.param(  # Atari
+            {"image": (64, 64, 1)}, spaces.Discrete(18), ENDS, marks=pytest.mark.slow
+        ),
         (
             {"image": (64, 64, 3)},
             spaces.Discrete(17),
