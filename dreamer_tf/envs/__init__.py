@@ -189,7 +189,7 @@ def _unknown(task: str) -> UserError:
     else:
         others = ", ".join(name for name in known if not name.startswith("atari_"))
         hint = (
-            "there are gym_<id> for gymnasium ids, atari_<game> for Atari, and "
-            f"{others}."
+            "there are gym_<id> for gymnasium ids, atari_<game>, "
+            f"bsuite_<experiment>_<number>, and {others}."
         )
     return UserError(f'task "{task}" is not known: {hint}')
