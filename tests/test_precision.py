@@ -36,7 +36,13 @@ GOLDEN = Path(__file__).parent / "golden"
 METRICS = {"curves", "initial", "updates", "first step"}
 
 
-@pytest.mark.parametrize("name", BOUNDS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(f, marks=pytest.mark.slow if f == "v2/agent_vision" else [])
+        for f in BOUNDS
+    ],
+)
 def test_bfloat16_within_bounds(name, monkeypatch):
     made = Agent.__init__
 
