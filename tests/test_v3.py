@@ -4,6 +4,7 @@ import json
 import pathlib
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -14,6 +15,7 @@ from dreamer_tf.configs.v3 import sized
 from dreamer_tf.errors import UserError
 from dreamer_tf.training.schedules import Progress, ScheduleV3
 
+JAX = keras.backend.backend() == "jax"
 TRACE = pathlib.Path(__file__).parent / "golden" / "v3" / "replay_trace.json"
 
 WALKER = {"height": (), "orientations": (14,), "velocity": (9,)}
@@ -40,6 +42,11 @@ TINY = {
     "opt.warmup": 0,
     "jit": False,
 }
+
+
+def slow_on_jax(test):
+    """Marks what a change need not wait for on both backends."""
+    return pytest.mark.slow(test) if JAX else test
 
 
 def space(shapes):
@@ -183,11 +190,14 @@ def test_parameters_at_the_sizes_of_the_discrete_benchmarks(
     [
         ({"x": (3,), "y": (), "m": (2, 2)}, BOX),
         ({"image": (64, 64, 3), "x": (3,)}, spaces.Discrete(3)),
-        ({"image": (96, 96, 1)}, spaces.Discrete(18)),  # Atari
+        pytest.param(  # Atari
+            {"image": (96, 96, 1)}, spaces.Discrete(18), marks=[pytest.mark.slow] * JAX
+        ),
     ],
 )
 def test_policy_update_and_report(shapes, actions):
-    agent = tiny(shapes, actions)
+    # Below its free nats the KL would not train the prior.
+    agent = tiny(shapes, actions, **{"dyn.free_nats": 0.0})
     batch = random_batch(agent)
     obs = {k: v[:, 0] for k, v in batch.items()}
     state = agent.initial_state(2)
@@ -223,6 +233,7 @@ def metrics_from(fresh, batch):
     return agent.update(batch)[0]
 
 
+@slow_on_jax
 def test_same_seed_same_numbers_and_restart(fresh):
     agent, second, other = fresh[0], tiny(seed=3), tiny(seed=4)
     batch = random_batch(agent)
