@@ -1,4 +1,4 @@
-"""Every version learns catch, from vectors and from pictures, in minutes (slow).
+"""Catch is learned from vectors and from pictures, in minutes (slow).
 
 V3 learns MinAtar's Breakout too, if MinAtar is installed. The settings are those of
 `--protocol=lite`. `results/discrete` holds scores of such runs, and says which have
@@ -36,7 +36,10 @@ def learned(version, benchmark, folder):
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("benchmark", ["catch", "catch_vision"])
 @pytest.mark.parametrize("version", presets.PROTOCOLS)
-def test_learns_catch(version, benchmark, tmp_path):
+def test_learns_catch(version, benchmark, tmp_path, request):
+    if (version, benchmark) == ("v1", "catch"):
+        reason = "not with these settings: results/discrete"
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     assert learned(version, benchmark, tmp_path) >= CATCH
 
 
