@@ -256,17 +256,11 @@ def _write(groups: Sequence[Runs], out: Path) -> str:
         whole = whole[[*first, *whole.columns.drop(first)]]
         text = whole.to_csv(index=False, float_format="%.6f")
         write_atomic(out / "bsuite_scores.csv", text.encode())
-    pages = [_markdown(table, title) for title, table in titled]
+    pages = [texts.titled(table, title) for title, table in titled]
     text = "\n\n".join([*pages, *missing, *NOTES]) + "\n"
     write_atomic(out / "bsuite.md", text.encode())
     shown = [f"{title}\n{table.to_string(index=False)}" for title, table in titled]
     return "\n\n".join([*missing, *shown, f"Written: {out / 'bsuite.md'}"])
-
-
-def _markdown(table: pd.DataFrame, title: str) -> str:
-    align = ["left", *["right"] * (len(table.columns) - 1)]
-    text = table.to_markdown(index=False, colalign=align, disable_numparse=True)
-    return f"## {title}\n\n{text}"
 
 
 def radar(runs: Runs) -> Figure:

@@ -258,17 +258,11 @@ def _write(groups: Sequence[Runs], left_out: Sequence[str], out: Path) -> str:
     for name, rows in (("scores", by_seed), ("rates", by_rate)):
         text = pd.DataFrame(rows).to_csv(index=False, float_format="%.4f")
         write_atomic(out / f"crafter_{name}.csv", text.encode())
-    pages = [_markdown(table, title) for title, table in titled]
+    pages = [texts.titled(table, title) for title, table in titled]
     text = "\n\n".join([*pages, *left_out, *NOTES]) + "\n"
     write_atomic(out / "crafter.md", text.encode())
     shown = [f"{title}\n{table.to_string(index=False)}" for title, table in titled]
     return "\n\n".join([*left_out, *shown, f"Written: {out / 'crafter.md'}"])
-
-
-def _markdown(table: pd.DataFrame, title: str) -> str:
-    align = ["left", *["right"] * (len(table.columns) - 1)]
-    text = table.to_markdown(index=False, colalign=align, disable_numparse=True)
-    return f"## {title}\n\n{text}"
 
 
 def rates_figure(runs: Runs) -> Figure:

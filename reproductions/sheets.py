@@ -259,16 +259,6 @@ def _atari(benchmark: str) -> list[Sheet]:
 
 # --- Crafter and BSuite -----------------------------------------------------
 
-_TAGS = (
-    "basic",
-    "credit_assignment",
-    "exploration",
-    "generalization",
-    "memory",
-    "noise",
-    "scale",
-)
-
 
 def _crafter(benchmark: str) -> list[Sheet]:
     """The scoreboard, and the success rates of random actions and of humans."""
@@ -339,7 +329,7 @@ def _bsuite(benchmark: str) -> list[Sheet]:
     wide = table.pivot(index="row", columns="method", values="value")
     first = ["dreamerv3", "random"]
     wide = wide[[*first, *(m for m in wide if m not in first)]]
-    tags = [*_TAGS, "task mean", "category mean"]
+    tags = [*bsuite.TAGS, "task mean", "category mean"]
     wide = wide.loc[[*bsuite.EXPERIMENTS, *tags]]
     return [
         Sheet(

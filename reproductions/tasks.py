@@ -102,6 +102,16 @@ _ATARI: dict[str, Any] = {
     "aliases": {"james_bond": "jamesbond"},
 }
 _SMALL: dict[str, Any] = {"family": "small"}
+_CATCH: dict[str, Any] = {
+    "every": ("catch",),
+    "tasks": {"lite": ("catch",)},
+    "frames": {"lite": {"v1": 6_000, "v2": 6_000, "v3": 6_000}},
+    "low": -1.0,
+    "high": 1.0,
+    "episode": 9,
+    "fixed": True,
+    **_SMALL,
+}
 # Under lite: it runs, and learns nothing.
 _SMOKE = {"v1": 2_000, "v2": 2_000, "v3": 2_000}
 
@@ -207,30 +217,8 @@ BENCHMARKS = {
             prefix="bsuite_",
             episode=100,
         ),
-        Benchmark(
-            name="catch",
-            title="Catch from vectors",
-            every=("catch",),
-            tasks={"lite": ("catch",)},
-            frames={"lite": {"v1": 6_000, "v2": 6_000, "v3": 6_000}},
-            low=-1.0,
-            high=1.0,
-            episode=9,
-            fixed=True,
-            **_SMALL,
-        ),
-        Benchmark(
-            name="catch_vision",
-            title="Catch from images",
-            every=("catch",),
-            tasks={"lite": ("catch",)},
-            frames={"lite": {"v1": 6_000, "v2": 6_000, "v3": 6_000}},
-            low=-1.0,
-            high=1.0,
-            episode=9,
-            fixed=True,
-            **_SMALL,
-        ),
+        Benchmark(name="catch", title="Catch from vectors", **_CATCH),
+        Benchmark(name="catch_vision", title="Catch from images", **_CATCH),
         Benchmark(
             name="minatar",
             title="MinAtar",

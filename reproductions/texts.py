@@ -202,3 +202,10 @@ _TEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 def tex(text: str) -> str:
     """Text in which LaTeX finds no command."""
     return "".join(_TEX.get(sign, sign) for sign in text)
+
+
+def titled(table: pd.DataFrame, title: str) -> str:
+    """A table in Markdown under its title, its first column to the left."""
+    align = ["left", *["right"] * (len(table.columns) - 1)]
+    text = table.to_markdown(index=False, colalign=align, disable_numparse=True)
+    return f"## {title}\n\n{text}"
