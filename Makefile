@@ -93,12 +93,13 @@ test-faults-jax: env-jax
 # Parity, smoke and two devices on the JAX backend; the second compares every file.
 test-jax: env-jax
 	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest -q -n $(JOBS) \
-	  -m "not slow" tests/test_parity.py tests/test_v3.py tests/test_devices.py
+	  -m "not slow" tests/test_parity.py tests/test_v3.py tests/test_devices.py \
+	  tests/test_rssm.py::test_gradients_of_a_scan
 
 test-jax-next: .venv-jax-next/.complete
 	KERAS_BACKEND=jax .venv-jax-next/bin/python -m pytest -q -n $(JOBS) \
 	  -m "not slow" tests/test_parity.py tests/test_v1.py tests/test_v2.py \
-	  tests/test_v3.py tests/test_devices.py
+	  tests/test_v3.py tests/test_devices.py tests/test_rssm.py
 
 test-all-jax: env-jax
 	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest -q -n $(JOBS) \

@@ -1,10 +1,12 @@
 """Every scan over an RSSM equals its steps, one after the other, in all versions."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from dreamer_tf import engine, rssm
+from dreamer_tf.engine import devices
 from dreamer_tf.rssm import State
 from tests import test_v1, test_v2, test_v3
 
@@ -177,3 +179,60 @@ def test_gradients_of_imagination(agent, start, grad):
 
     _, (found,) = engine.value_and_grad(loss, [weight])
     assert bool(ops.any(ops.not_equal(found, 0))) == grad
+
+
+# ---------------------------------------------------------------- gradients --
+
+
+def in_turn(f, init, xs, length):
+    """A scan whose steps are written out."""
+    carry, ys = init, []
+    for t in range(length):
+        carry, y = f(carry, {k: x[t] for k, x in xs.items()})
+        ys.append(y)
+    return carry, keras.tree.map_structure(lambda *y: ops.stack(y), *ys)
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["inputs", "no inputs"])
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_gradients_of_a_scan(platform, given, monkeypatch):
+    """Of weights (cast, used twice or not at all), of the start and of the inputs."""
+    monkeypatch.setattr(devices, "platform", lambda: platform)  # JAX scans otherwise
+    rng = np.random.default_rng(0)
+    shapes = {"a": (3, 3), "b": (3,), "c": (3, 3), "unused": (2,)}
+    made = {k: rng.normal(size=v).astype("f4") for k, v in shapes.items()}
+    made |= {"start": rng.normal(size=(2, 3)), "xs": rng.normal(size=(LENGTH, 2, 3))}
+    v = {k: keras.Variable(x.astype("f4")) for k, x in made.items()}
+
+    def step(carry, x):
+        state, count = carry
+        rounded = ops.cast(ops.cast(v["c"], "bfloat16"), "float32")
+        half = ops.matmul(state, rounded)
+        new = ops.tanh(ops.matmul(state, v["a"]) + v["b"] * half + x.get("x", 0.0))
+        return (new, count + ops.sum(v["b"] * state)), (new, half)
+
+    def gradients(scan):
+        def loss():
+            xs = {"x": v["xs"].value} if given else {}
+            start = v["start"].value, ops.zeros(())
+            (last, count), ys = scan(step, start, xs, LENGTH)
+            total = (
+                ops.sum(last**2) + 0.1 * count + ops.sum(ys[0] ** 3) - ops.mean(ys[1])
+            )
+            return total, ()
+
+        call = engine.compile(
+            lambda _: engine.value_and_grad(loss, list(v.values())),
+            lambda _: None,
+            list(v.values()),
+            jit=False,
+        )
+        return engine.to_host(call(engine.seed(0)))
+
+    (one, _), found = gradients(engine.scan)
+    (other, _), expected = gradients(in_turn)
+    np.testing.assert_allclose(one, other, 1e-5)
+    for name, grad, right in zip(v, found, expected, strict=True):
+        # The gradient of a cast weight is rounded once, or at every step.
+        loose = 1e-2 if name == "c" else 1e-5
+        np.testing.assert_allclose(grad, right, loose, loose, err_msg=name)

@@ -4,12 +4,14 @@ See `engine/__init__.py`. The algorithms read and assign Keras variables as on
 TensorFlow; a `StatelessScope` turns that into a pure function of their values.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import keras
+from jax.extend.core import Literal
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 from tensorflow_probability.substrates import jax as tfp  # noqa: F401
 
@@ -63,6 +65,9 @@ def compile(
         for variable, value in zip(write, values):
             # `assign` would copy what the step has just computed.
             variable._value = value
+        for leaf in jax.tree.leaves(out):
+            # Sent as soon as it is there, while the device goes on with the next call.
+            leaf.copy_to_host_async()
         return out
 
     return call
@@ -103,10 +108,106 @@ def scan(f: Callable, init: Any, xs: Any, length: int, first: Any = None) -> tup
 
     Args and returns as in `tensorflow.py`.
     """
-    carry, ys = jax.lax.scan(f, init, xs, length)
+    if devices.platform() == "cpu":
+        carry, ys = jax.lax.scan(f, init, xs, length)
+    else:
+        carry, ys = _scan_on_gpu(f, init, xs, length)
     if first is not None:
         ys = jax.tree.map(lambda y, ys: jnp.concatenate([y[None], ys]), first, ys)
     return carry, ys
+
+
+# ------------------------------------------------------------- scans on a GPU --
+#
+# There a step of an RSSM is a few dozen small kernels, and launching them is what takes
+# time. `jax.lax.scan` with gradients launches twice as many as needed: its forward loop
+# copies some 40 intermediate results of each step to where its backward loop finds
+# them, and that one adds to the gradient of every weight.
+#
+# Here the forward loop keeps only what passes from step to step. The backward pass
+# first repeats all steps side by side, as one large step. Its loop then computes the
+# gradients of what passes from step to step; those of weights come from all steps at
+# once. On a CPU, where nothing is launched, the repeated step is not worth it.
+
+
+def _scan_on_gpu(f: Callable, init: Any, xs: Any, length: int) -> tuple:
+    """As `jax.lax.scan`; all of its arrays are floats."""
+    x = jax.tree.map(lambda x: x[0], xs)
+    # The weights are what `f` reads besides its arguments and has a gradient.
+    step, weights = jax.closure_convert(f, init, x)
+    weights = _cast_once(step, weights, init, x)
+    return _scan_with_weights(step, length, weights, init, xs)
+
+
+def _cast_once(step: Callable, weights: Sequence, *args) -> list:
+    """The weights as `step(*args, *weights)` uses them: those that it only casts, cast.
+
+    Otherwise a loop would cast them at every step.
+    """
+    jaxpr = jax.make_jaxpr(step)(*args, *weights).jaxpr
+    inputs = jaxpr.invars[len(jaxpr.invars) - len(weights) :]
+    uses: dict[Any, set] = {variable: set() for variable in inputs}
+    for equation in jaxpr.eqns:
+        casts = equation.primitive.name == "convert_element_type"
+        for variable in equation.invars:
+            if not isinstance(variable, Literal) and variable in uses:
+                uses[variable].add(equation.params["new_dtype"] if casts else None)
+    dtypes = [
+        used.pop() if len(used) == 1 and variable not in jaxpr.outvars else None
+        for variable, used in uses.items()
+    ]
+    return [w.astype(dtype or w.dtype) for w, dtype in zip(weights, dtypes)]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _scan_with_weights(step, length, weights, init, xs):
+    """A scan over `step(carry, x, *weights)`."""
+    return jax.lax.scan(lambda carry, x: step(carry, x, *weights), init, xs, length)
+
+
+def _forward(step, length, weights, init, xs):
+    def body(carry, x):
+        new, y = step(carry, x, *weights)
+        return new, (carry, y)
+
+    last, (carries, ys) = jax.lax.scan(body, init, xs, length)
+    return (last, ys), (weights, carries, xs)
+
+
+def _backward(step, length, kept, grads):
+    weights, carries, xs = kept
+    last, ys = grads
+    pullback: list[Any] = []  # of a step: its structure, and the arrays of all steps
+
+    def linearized(carry, x):
+        """The arrays of a step's pullback that are its own."""
+        _, pull = jax.vjp(lambda carry, x: step(carry, x, *weights), carry, x)
+        leaves, structure = jax.tree.flatten(pull)
+        # Inside `vmap` what differs between steps is a tracer of the kind of `carry`.
+        mapped = type(jax.tree.leaves(carry)[0])
+        shared = [None if isinstance(x, mapped) else x for x in leaves]
+        pullback[:] = structure, shared
+        return [leaf for leaf, other in zip(leaves, shared) if other is None]
+
+    own = jax.vmap(linearized)(carries, xs)
+    structure, shared = pullback
+
+    def back(grad, x):
+        own, y = iter(x[0]), x[1]
+        leaves = [next(own) if leaf is None else leaf for leaf in shared]
+        before, grad_x = jax.tree.unflatten(structure, leaves)((grad, y))
+        return before, (grad, grad_x)
+
+    first, (news, grad_xs) = jax.lax.scan(back, last, (own, ys), length, reverse=True)
+
+    def all_steps(*weights):
+        return jax.vmap(lambda carry, x: step(carry, x, *weights))(carries, xs)
+
+    _, pull = jax.vjp(all_steps, *weights)
+    return list(pull((news, ys))), first, grad_xs
+
+
+_scan_with_weights.defvjp(_forward, _backward)
 
 
 def fold_in(seed, data: int):
