@@ -38,8 +38,8 @@ def learned(version, benchmark, folder):
 @pytest.mark.parametrize("version", presets.PROTOCOLS)
 def test_learns_catch(version, benchmark, tmp_path, request):
     if (version, benchmark) == ("v1", "catch"):
-        reason = "not with these settings: results/discrete"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+        reason = "not reliably with these settings: results/discrete"
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
     assert learned(version, benchmark, tmp_path) >= CATCH
 
 

@@ -185,7 +185,7 @@ def _backward(step, length, kept, grads):
         leaves, structure = jax.tree.flatten(pull)
         # Inside `vmap` what differs between steps is a tracer of the kind of `carry`.
         mapped = type(jax.tree.leaves(carry)[0])
-        shared = [None if isinstance(x, mapped) else x for x in leaves]
+        shared = [None if isinstance(leaf, mapped) else leaf for leaf in leaves]
         pullback[:] = structure, shared
         return [leaf for leaf, other in zip(leaves, shared) if other is None]
 
