@@ -81,6 +81,24 @@ def test_gym_images_have_the_settings_of_images(version, protocol, obs):
         assert keys == (config.decoder.mlp_keys, config.decoder.cnn_keys) == (".*",) * 2
 
 
+@pytest.mark.parametrize(
+    "version, updates",
+    [("v1", "train_every"), ("v2", "train_every"), ("v3", "train_ratio")],
+)
+def test_a_task_may_have_settings_of_its_own(version, updates):
+    every = presets.load(version, "gym", "lite", "gym_Pendulum-v1")
+    one = presets.load(version, "gym", "lite", "gym_CartPole-v1")
+    assert (every[0].repeat, one[0].repeat) == (1, 2)
+    # As many updates per frame: V1 counts frames, the others decisions.
+    found = [getattr(config, updates) for _, config in (every, one)]
+    assert found == {"v1": [200, 200], "v2": [2, 1], "v3": [128, 256]}[version]
+    # From images, and under other protocols, it has none.
+    others = [("lite", "image"), ("", "")]
+    for protocol, obs in others:
+        run, _ = presets.load(version, "gym", protocol, "gym_CartPole-v1", obs)
+        assert run.repeat == 1
+
+
 @pytest.mark.parametrize("benchmark", ["dmc_proprio", "dmc_vision"])
 def test_v2_uses_vectors_and_images_of_both(benchmark):
     config = presets.load("v2", benchmark, obs="both")[1]

@@ -2,7 +2,7 @@
 
 A preset is a set of changes, by dotted names, to the defaults of `RunConfig` and of the
 version's `Config`. Where two presets change the same setting, that of version,
-benchmark and protocol together counts. What is observed chooses between the presets
+benchmark and protocol together counts, and before it that of one task. What is observed chooses between the presets
 for vectors and those for images. `reproductions/protocols.py` says what each protocol
 means.
 """
@@ -94,10 +94,15 @@ def load(
         _AGENT.get((version, name), {}),
         _AGENT.get((version, protocol), {}),
         _AGENT.get((version, name, protocol), {}),
+        _AGENT.get((version, name, protocol, run["task"]), {}),
         _AGENT.get((version, run["obs"]), {}),
     ):
         agent |= changes
-    run |= _RUN.get((version, name, protocol), {})
+    for changes in (
+        _RUN.get((version, name, protocol), {}),
+        _RUN.get((version, name, protocol, run["task"]), {}),
+    ):
+        run |= changes
     if benchmark == "bsuite" and protocol != "lite":
         run["steps"] = bsuite.budget(run["task"])
     if "size" in agent:  # of V3 only
@@ -172,8 +177,10 @@ def _one_of(what: str, value: str, known: tuple[str, ...]):
 
 
 _BENCHMARK = basic.BENCHMARK | discrete.BENCHMARK
-# Per (version, protocol), then per (version, benchmark, protocol).
+# Per (version, protocol), then per (version, benchmark, protocol), with a task after it
+# for what is of this task only.
 _RUN = basic.RUN | discrete.RUN
-# Per (version, benchmark), (version, protocol), (version, benchmark, protocol) and
-# (version, obs). "gym_vision" is gym with images, likewise "minatar_vision".
+# Per (version, benchmark), (version, protocol), (version, benchmark, protocol), the same
+# with a task after it, and (version, obs). "gym_vision" is gym with images, likewise
+# "minatar_vision".
 _AGENT = basic.AGENT | discrete.AGENT
