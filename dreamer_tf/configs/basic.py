@@ -20,9 +20,9 @@ BENCHMARK: dict[str, dict[str, Any]] = {
 }
 
 _GYM = {"steps": 10_000}
-# A frame is 0.02 s. The cart has to be pushed left before it can move right, which takes
-# longer than imagination lasts: 15 decisions of one frame are 0.3 s. With a repeat of 1
-# all versions let it drift off its track.
+# A frame is 0.02 s. The cart has to be pushed left before it can move right, which
+# takes longer than imagination lasts: 15 decisions of one frame are 0.3 s. With a
+# repeat of 1 all versions let it drift off its track.
 _CARTPOLE = {"repeat": 2}
 _TOY = {"steps": 1_500, "eval_every": 250, "log_every": 50}
 _SHORT_TOY = {"steps": 450, "eval_every": 150, "log_every": 50}

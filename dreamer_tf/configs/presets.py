@@ -2,9 +2,9 @@
 
 A preset is a set of changes, by dotted names, to the defaults of `RunConfig` and of the
 version's `Config`. Where two presets change the same setting, that of version,
-benchmark and protocol together counts, and before it that of one task. What is observed chooses between the presets
-for vectors and those for images. `reproductions/protocols.py` says what each protocol
-means.
+benchmark and protocol together counts, and before it that of one task. What is
+observed chooses between the presets for vectors and those for images.
+`reproductions/protocols.py` says what each protocol means.
 """
 
 import difflib
@@ -180,7 +180,7 @@ _BENCHMARK = basic.BENCHMARK | discrete.BENCHMARK
 # Per (version, protocol), then per (version, benchmark, protocol), with a task after it
 # for what is of this task only.
 _RUN = basic.RUN | discrete.RUN
-# Per (version, benchmark), (version, protocol), (version, benchmark, protocol), the same
-# with a task after it, and (version, obs). "gym_vision" is gym with images, likewise
-# "minatar_vision".
+# Per (version, benchmark), (version, protocol), (version, benchmark, protocol), these
+# three with a task after them, and (version, obs). "gym_vision" is gym with images,
+# likewise "minatar_vision".
 _AGENT = basic.AGENT | discrete.AGENT
