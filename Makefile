@@ -45,11 +45,13 @@ env-gpu-jax: .venv-jax/.complete-gpu
 .venv-jax/.complete-gpu: .venv-jax/.complete requirements-gpu-jax.txt
 	$(call add,.venv-jax,requirements-gpu-jax.txt)
 
-# The next JAX, if possible on a newer Python.
-NEXT_PYTHON ?= $(shell for p in python3.12 python3.13 $(PYTHON); do \
-  $$p -c "$(FITS)" 2> /dev/null && echo $$p && break; done)
+# The next JAX needs a newer Python.
+NEXT_PYTHON ?= $(shell for p in python3.12 python3.13 python3 python; do \
+  $$p -c "$(subst 11,12,$(FITS))" 2> /dev/null && echo $$p && break; done)
 
 .venv-jax-next/.complete: requirements-jax-next.txt requirements-dev.txt
+	@test "$(NEXT_PYTHON)" || { echo "JAX 0.11 needs Python 3.12 or 3.13, and make" \
+	  "finds neither: give NEXT_PYTHON=/path/to/python." >&2; exit 1; }
 	$(call environment,.venv-jax-next,$(NEXT_PYTHON),$^)
 
 # The documentation site, in site/; links that lead nowhere are errors.
