@@ -298,9 +298,9 @@ AGENT: dict[tuple, dict[str, Any]] = {
     ("v2", "dmc_proprio", "lite"): _V2_VECTORS,
     ("v2", "gym", "lite"): _V2_VECTORS | _V2_GYM,
     # V2 and V3 count decisions: these are updates per frame as elsewhere in `gym`. V1's
-    # 30% of random pushes let the pole fall before the cart reaches an end of its track:
-    # the model never saw one. And the pole's angle, 0.2 at most, needs more weight than
-    # the noise of V1's latents leaves it.
+    # 30% of random pushes let the pole fall before the cart reaches an end of its
+    # track: the model never saw one. And the pole's angle, 0.2 at most, needs more
+    # weight than the noise of V1's latents leaves it.
     ("v1", "gym", "lite", "gym_CartPole-v1"): {
         "expl_amount": 0.05,
         "loss_scales.vector": 10.0,
