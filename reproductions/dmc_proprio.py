@@ -27,8 +27,8 @@ networks of lite, whose scores are no reproduction, a run takes a few minutes:
     python -m reproductions.dmc_proprio --protocol=lite --tasks=cartpole_swingup \
         --seeds=3
 
-took 6 to 9 (V1), 8 to 10 (V2) and 3 to 7 (V3) minutes on one core of an AMD EPYC that
-also did other work, and scored 447, 353 and 398 (results/runs/lite).
+took 6 to 9 (V1), 8 to 10 (V2) and 7 to 16 (V3, five seeds) minutes on one core of an
+AMD EPYC that also did other work, and scored 447, 353 and 431 (results/runs/lite).
 """
 
 import sys

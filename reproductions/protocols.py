@@ -63,10 +63,12 @@ def changes(config: Mapping[str, Any]) -> str:
     version, name = str(run["version"]), str(run["protocol"])
     if name not in presets.PROTOCOLS[version]:
         return ""
-    benchmark, obs = str(run["benchmark"]), str(run.get("obs", ""))
-    usual = presets.load(version, benchmark, name)[0]
-    # With other observations the agent has their presets; --obs itself is named.
-    usual_agent = presets.load(version, benchmark, name, obs=obs)[1]
+    benchmark, task = str(run["benchmark"]), str(run.get("task", ""))
+    obs = str(run.get("obs", ""))
+    # With other observations a run has their presets; --obs itself is named.
+    usual, usual_agent = presets.load(version, benchmark, name, task, obs)
+    own = presets.load(version, benchmark, name)[0].obs
+    usual = dataclasses.replace(usual, obs=own)
     found = []
     for preset, values in ((usual, run), (usual_agent, agent)):
         made = dict(logdir.flat(values))

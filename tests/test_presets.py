@@ -123,19 +123,21 @@ def test_the_command_line_chooses_by_obs(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "obs", "flags"),
+    ("benchmark", "task", "obs", "flags"),
     [
-        ("gym", "", ""),
-        ("gym", "image", "--obs=image"),
-        ("dmc_vision", "proprio", "--obs=proprio"),
-        ("dmc_vision", "image", ""),
+        ("gym", "", "", ""),
+        ("gym", "", "image", "--obs=image"),
+        ("gym", "gym_CartPole-v1", "", ""),
+        ("gym", "gym_CartPole-v1", "image", "--obs=image"),
+        ("dmc_vision", "", "proprio", "--obs=proprio"),
+        ("dmc_vision", "", "image", ""),
     ],
 )
 @pytest.mark.parametrize("version", ["v1", "v3"])
 def test_other_observations_are_named_but_not_their_settings(
-    version, benchmark, obs, flags
+    version, benchmark, task, obs, flags
 ):
-    run, agent = presets.load(version, benchmark, "lite", obs=obs)
+    run, agent = presets.load(version, benchmark, "lite", task, obs)
     config = {"run": fields.to_dict(run), "agent": fields.to_dict(agent)}
     assert protocols.changes(config) == flags
     config["agent"] = fields.to_dict(dataclasses.replace(agent, horizon=12))
