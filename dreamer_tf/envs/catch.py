@@ -29,8 +29,10 @@ RETURNS = {"random": -0.6, "optimal": 1.0}
 class Catch(Env):
     """The ball and the paddle.
 
-    Observations: `board` (50,), its rows one after the other, 1 where the ball or the
-    paddle is; or `image`, which shows the same.
+    Observations: `position` (3,), the row of the ball, its column and that of the
+    paddle, each from -1 (top, left) to 1; or `image`, which shows the board. Zeros and
+    ones for the cells would hide which of them are neighbours: V1, which learns from
+    derivatives of its model, hardly learned from those.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Catch(Env):
         if obs != "proprio":
             entries["image"] = image_box(size, size)
         if obs != "image":
-            entries["board"] = box((ROWS * COLUMNS,))
+            entries["position"] = box((3,))
         entries, self.ignored = choose(entries, obs_keys)
         super().__init__(entries, spaces.Discrete(3), repeat, length)
         self._size = size
@@ -71,13 +73,13 @@ class Catch(Env):
     def _observe(self) -> Record:
         record = {}
         for name in self.obs_space.spaces:
-            record[name] = self.render() if name == "image" else self._board()
+            record[name] = self.render() if name == "image" else self._position()
         return record
 
-    def _board(self) -> np.ndarray:
-        board = np.zeros((ROWS, COLUMNS), np.float32)
-        board[-1, self._paddle] = board[self._row, self._column] = 1
-        return board.ravel()
+    def _position(self) -> np.ndarray:
+        cells = np.array([self._row, self._column, self._paddle])
+        last = np.array([ROWS, COLUMNS, COLUMNS]) - 1
+        return (2 * cells / last - 1).astype(np.float32)
 
     def render(self, size: int | None = None) -> np.ndarray:
         """The board on a square: a white ball, a blue paddle, the ball on top."""
@@ -91,7 +93,6 @@ class Catch(Env):
 
 
 def optimal(record: Record) -> np.ndarray:
-    """The best action at a record with the board, as `Env.step` takes it."""
-    board = record["board"].reshape(ROWS, COLUMNS)
-    ball, paddle = board[:-1].any(0).argmax(), board[-1].argmax()
-    return np.eye(3)[1 + np.sign(int(ball) - int(paddle))]
+    """The best action at a record with the position, as `Env.step` takes it."""
+    _, ball, paddle = record["position"]
+    return np.eye(3)[1 + int(np.sign(ball - paddle))]

@@ -18,6 +18,18 @@ def play(env, seed, policy):
     return records
 
 
+def cells(record):
+    """Row and column of the ball, and column of the paddle, counted from 0."""
+    found = (
+        (record["position"].astype(float) + 1)
+        / 2
+        * (np.array([ROWS, COLUMNS, COLUMNS]) - 1)
+    )
+    whole = found.round().astype(int)
+    np.testing.assert_allclose(found, whole, atol=1e-5)
+    return tuple(whole.tolist())
+
+
 def test_documented_returns():
     env = make_env("catch")
     random = np.random.default_rng(0)
@@ -35,15 +47,13 @@ def test_documented_returns():
 @pytest.mark.parametrize("seed", range(8))
 def test_the_ball_falls_and_the_paddle_moves_within_the_board(action, seed):
     records = play(make_env("catch"), seed, lambda _: action)
-    boards = [record["board"].reshape(ROWS, COLUMNS) for record in records]
     assert len(records) == LENGTH + 1
-    column = int(boards[0][0].argmax())
+    _, column, _ = cells(records[0])
     move = int(action.argmax()) - 1
-    for row, board in enumerate(boards):
-        expected = np.zeros((ROWS, COLUMNS))
+    for row, record in enumerate(records):
         paddle = min(max(2 + move * row, 0), COLUMNS - 1)
-        expected[row, column] = expected[-1, paddle] = 1
-        np.testing.assert_array_equal(board, expected)
+        assert cells(record) == (row, column, paddle)
+        assert abs(record["position"]).max() <= 1
     rewards = [float(record["reward"]) for record in records]
     assert rewards == [0.0] * LENGTH + [1.0 if paddle == column else -1.0]
     ends = [(bool(r["is_last"]), bool(r["is_terminal"])) for r in records]
@@ -52,7 +62,7 @@ def test_the_ball_falls_and_the_paddle_moves_within_the_board(action, seed):
 
 def test_the_ball_begins_in_every_column_alike():
     env = make_env("catch", seed=3)
-    columns = [int(env.reset()["board"].argmax()) for _ in range(1000)]
+    columns = [cells(env.reset())[1] for _ in range(1000)]
     assert np.bincount(columns, minlength=COLUMNS) == pytest.approx(200, abs=50)
 
 
@@ -61,9 +71,9 @@ def test_checks_out(obs):
     with make_env("catch", obs=obs, size=16) as env:
         assert "all as it should be" in check_env(env, steps=60)
         expected = {
-            "proprio": ["board"],
+            "proprio": ["position"],
             "image": ["image"],
-            "both": ["image", "board"],
+            "both": ["image", "position"],
         }
         assert list(env.obs_space.spaces) == expected[obs]
         assert env.action_space.n == 3
@@ -73,20 +83,21 @@ def test_checks_out(obs):
 def test_the_picture_shows_the_board(size):
     env = make_env("catch", obs="both", size=size)
     for record in play(env, 1, lambda _: LEFT)[:-1]:
-        board, picture = record["board"].reshape(ROWS, COLUMNS), record["image"]
+        (row, column, paddle), picture = cells(record), record["image"]
         assert picture.shape == (size, size, 3) and picture.dtype == np.uint8
         colours = {(0, 0, 0), BALL, PADDLE}
         assert {tuple(map(int, pixel)) for pixel in picture.reshape(-1, 3)} == colours
-        for row, column in np.argwhere(board):
+        for y, x, colour in [(row, column, BALL), (ROWS - 1, paddle, PADDLE)]:
             # The pixel in the middle of the cell.
-            y, x = int((row + 0.5) * size / ROWS), int((column + 0.5) * size / COLUMNS)
-            assert tuple(picture[y, x]) == (PADDLE if row == ROWS - 1 else BALL)
+            pixel = int((y + 0.5) * size / ROWS), int((x + 0.5) * size / COLUMNS)
+            assert tuple(picture[pixel]) == colour
     assert env.render(100).shape == (100, 100, 3)
 
 
 def test_the_ball_is_on_top_of_the_paddle():
     last = play(make_env("catch", obs="both"), 0, optimal)[-1]
-    assert last["board"].sum() == 1
+    row, column, paddle = cells(last)
+    assert row == ROWS - 1 and column == paddle
     assert {tuple(map(int, p)) for p in last["image"][-1]} == {(0, 0, 0), BALL}
 
 
@@ -104,6 +115,6 @@ def test_repeat_sums_frames():
 
 def test_a_seed_repeats_the_episode():
     first, second = make_env("catch", seed=5), make_env("catch", seed=5)
-    starts = [first.reset()["board"] for _ in range(20)]
-    np.testing.assert_array_equal(starts, [second.reset()["board"] for _ in range(20)])
-    np.testing.assert_array_equal(first.reset(7)["board"], second.reset(7)["board"])
+    starts = [cells(first.reset()) for _ in range(20)]
+    assert starts == [cells(second.reset()) for _ in range(20)]
+    assert cells(first.reset(7)) == cells(second.reset(7))
