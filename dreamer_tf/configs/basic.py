@@ -297,7 +297,8 @@ AGENT: dict[tuple, dict[str, Any]] = {
     | {"actor_lr": 1e-5, "prefill": 500, "train_every": 250},
     ("v2", "dmc_proprio", "lite"): _V2_VECTORS,
     ("v2", "gym", "lite"): _V2_VECTORS | _V2_GYM,
-    # V2 and V3 count decisions: these are updates per frame as elsewhere in `gym`. In V1,
+    # V2 and V3 count decisions: these are updates per frame as elsewhere in `gym`.
+    # In V1,
     # - 30% of random pushes let the pole fall before the cart reaches an end of its
     #   track, so the model never saw one;
     # - the pole's angle, 0.2 at most, needs more weight than the noise of the latents
