@@ -178,11 +178,10 @@ _V2_CATCH = {
     "imag_horizon": 10,
     "actor_opt.lr": 2e-4,
 }
-# The ball is one number of fifty: with a weight of 1 the model would learn late that it
-# is there. In V1, whose policy has no bonus for its entropy, the prior must be good
-# before the policy has settled, so the KL counts more.
-_V1_BOARD = {"free_nats": 0.0, "kl_scale": 0.5, "loss_scales.board": 20.0}
-_V2_BOARD = {"kl.free": 0.0, "loss_scales.kl": 0.1, "loss_scales.board": 10.0}
+# A column is half a unit from the next: with a weight of 1 the model would learn late
+# where the ball is.
+_V1_POSITION = {"free_nats": 0.0, "kl_scale": 0.1, "loss_scales.position": 20.0}
+_V2_POSITION = {"kl.free": 0.0, "loss_scales.kl": 0.1, "loss_scales.position": 10.0}
 _V3_CATCH = {"train_ratio": 256}
 _V1_MINATAR = _V1_GYM
 _V2_MINATAR = _V2_GYM | {"train_every": 4}
@@ -289,7 +288,7 @@ AGENT: dict[tuple, dict[str, Any]] = {
     ("v1", "dmc_proprio", "lite"): _V1_VECTORS,
     ("v1", "gym", "lite"): _V1_VECTORS | _V1_GYM,
     ("v1", "gym_vision", "lite"): _V1_GYM,
-    ("v1", "catch", "lite"): _V1_BOARD | _V1_CATCH,
+    ("v1", "catch", "lite"): _V1_POSITION | _V1_CATCH,
     ("v1", "catch_vision", "lite"): _V1_SMALL | _V1_CATCH,
     ("v1", "minatar", "lite"): _V1_VECTORS | _V1_MINATAR,
     ("v1", "minatar_vision", "lite"): _V1_SMALL | _V1_MINATAR,
@@ -313,7 +312,7 @@ AGENT: dict[tuple, dict[str, Any]] = {
     ("v2", "gym", "lite", "gym_CartPole-v1"): {"train_every": 1},
     ("v3", "gym", "lite", "gym_CartPole-v1"): {"train_ratio": 256},
     ("v2", "gym_vision", "lite"): _V2_GYM,
-    ("v2", "catch", "lite"): _V2_BOARD | _V2_CATCH,
+    ("v2", "catch", "lite"): _V2_POSITION | _V2_CATCH,
     ("v2", "catch_vision", "lite"): _V2_SMALL | _V2_CATCH,
     ("v2", "minatar", "lite"): _V2_VECTORS | _V2_MINATAR,
     ("v2", "minatar_vision", "lite"): _V2_SMALL | _V2_MINATAR,
