@@ -179,14 +179,8 @@ _V2_CATCH = {
     "actor_opt.lr": 2e-4,
 }
 # A column is half a unit from the next: with a weight of 1 the model would learn late
-# where the ball is. V1's model learns slowly, as its policy follows the derivative of
-# the predicted reward, which says less the more exactly the reward is known.
-_V1_POSITION = {
-    "free_nats": 0.0,
-    "kl_scale": 0.1,
-    "loss_scales.position": 20.0,
-    "model_lr": 3e-4,
-}
+# where the ball is.
+_V1_POSITION = {"free_nats": 0.0, "kl_scale": 0.1, "loss_scales.position": 20.0}
 _V2_POSITION = {"kl.free": 0.0, "loss_scales.kl": 0.1, "loss_scales.position": 10.0}
 _V3_CATCH = {"train_ratio": 256}
 _V1_MINATAR = _V1_GYM
