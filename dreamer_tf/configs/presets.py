@@ -2,7 +2,7 @@
 
 A preset is a set of changes, by dotted names, to the defaults of `RunConfig` and of the
 version's `Config`. Where two presets change the same setting, that of version,
-benchmark and protocol together counts, and before it that of one task. What is
+benchmark and protocol together counts, or that of one task if there is one. What is
 observed chooses between the presets for vectors and those for images.
 `reproductions/protocols.py` says what each protocol means.
 """
@@ -180,7 +180,7 @@ _BENCHMARK = basic.BENCHMARK | discrete.BENCHMARK
 # Per (version, protocol), then per (version, benchmark, protocol), with a task after it
 # for what is of this task only.
 _RUN = basic.RUN | discrete.RUN
-# Per (version, benchmark), (version, protocol), (version, benchmark, protocol), these
-# three with a task after them, and (version, obs). "gym_vision" is gym with images,
+# Per (version, benchmark), (version, protocol), (version, benchmark, protocol), the last
+# also with a task after it, and (version, obs). "gym_vision" is gym with images,
 # likewise "minatar_vision".
 _AGENT = basic.AGENT | discrete.AGENT

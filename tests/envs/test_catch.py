@@ -20,11 +20,8 @@ def play(env, seed, policy):
 
 def cells(record):
     """Row and column of the ball, and column of the paddle, counted from 0."""
-    found = (
-        (record["position"].astype(float) + 1)
-        / 2
-        * (np.array([ROWS, COLUMNS, COLUMNS]) - 1)
-    )
+    last = np.array([ROWS, COLUMNS, COLUMNS]) - 1
+    found = (record["position"].astype(float) + 1) / 2 * last
     whole = found.round().astype(int)
     np.testing.assert_allclose(found, whole, atol=1e-5)
     return tuple(whole.tolist())
