@@ -180,7 +180,7 @@ _BENCHMARK = basic.BENCHMARK | discrete.BENCHMARK
 # Per (version, protocol), then per (version, benchmark, protocol), with a task after it
 # for what is of this task only.
 _RUN = basic.RUN | discrete.RUN
-# Per (version, benchmark), (version, protocol), (version, benchmark, protocol), this one
-# also with a task after it, and (version, obs). "gym_vision" is gym with images,
+# Per (version, benchmark), (version, protocol), (version, benchmark, protocol), which
+# may have a task after it, and (version, obs). "gym_vision" is gym with images,
 # likewise "minatar_vision".
 _AGENT = basic.AGENT | discrete.AGENT
