@@ -613,3 +613,21 @@ def test_protocols_are_those_of_the_suite():
     for benchmark in tasks.BENCHMARKS.values():
         assert set(benchmark.tasks) <= known
     assert {p for ps in tasks.PUBLISHED_UNDER.values() for p in ps} <= known
+
+
+# --- The tables of the repository ---------------------------------------------
+
+
+def test_the_tables_are_those_of_the_runs():
+    points, manifests = scores.read_runs(ROOT / "results" / "runs")
+    (group,) = tables.make_groups(points, OUR_PROTOCOLS, manifests=manifests)
+    (budget,) = group.budgets
+    found = tables.cell_table(group, budget)
+    file = ROOT / "results" / "tables" / f"{group.key}_tasks.csv"
+    written = pd.read_csv(file)
+    assert set(written.budget) == {budget} and len(written) == len(found)
+    for column in ("task", "version", "n", "verdict"):
+        assert written[column].tolist() == found[column].tolist()
+    for column in ("mean", "std", "published"):
+        values = found[column].astype(float)
+        np.testing.assert_allclose(written[column], values, atol=0.01)
