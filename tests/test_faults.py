@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from dreamer_tf import programs
 from dreamer_tf.training import logs
 from tests import fault_events, faults
 
@@ -15,7 +16,8 @@ def assert_passed(rows):
 
 
 @pytest.mark.timeout(600)
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path):
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
+    monkeypatch.setenv(programs.WHERE, str(tmp_path / "programs"))  # compiled once
     run = ("v3", "toy", faults.TOY.replace("--steps=800", "--steps=200"))
     row = faults.kill_at_random(run, 1, 4, tmp_path)
     assert row.passed == 1, row.found
