@@ -181,8 +181,8 @@ _V2_CATCH = {
 # A column is half a unit from the next: with a weight of 1 the model would learn late
 # where the ball is.
 #
-# V1 follows the derivative of the reward, of which a model that knows the columns
-# exactly has none: so its KL is heavier. Its chunks are whole episodes.
+# V1 lost what it had learned with a KL of 0.1 and chunks of 8 steps; now they are whole
+# episodes.
 _V1_POSITION = {
     "free_nats": 0.0,
     "kl_scale": 0.5,
