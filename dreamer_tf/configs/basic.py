@@ -22,8 +22,9 @@ BENCHMARK: dict[str, dict[str, Any]] = {
 _GYM = {"steps": 10_000}
 # A frame is 0.02 s. The cart has to be pushed left before it can move right, which
 # takes longer than imagination lasts: 15 decisions of one frame are 0.3 s. With a
-# repeat of 1 all versions let it drift off its track.
-_CARTPOLE = {"repeat": 2}
+# repeat of 1 all versions let it drift off its track. After 10,000 frames V1 and V2 had
+# it, but not in every evaluation.
+_CARTPOLE = {"repeat": 2, "steps": 15_000}
 _TOY = {"steps": 1_500, "eval_every": 250, "log_every": 50}
 _SHORT_TOY = {"steps": 450, "eval_every": 150, "log_every": 50}
 _CATCH = {"steps": 6_000, "eval_every": 1_000, "log_every": 250, "envs": 1}
@@ -311,13 +312,14 @@ AGENT: dict[tuple, dict[str, Any]] = {
     #   track, so the model never saw one;
     # - the pole's angle, 0.2 at most, needs more weight than the noise of the latents
     #   leaves it;
-    # - values without a target network grew beyond all bounds with a discount of 0.99;
+    # - values without a target network grew beyond all bounds with a discount of 0.99,
+    #   and with 0.97, a horizon of 1.3 s, the cart drifted off its track at times;
     # - a model of chunks of 8 steps moved the cart back to the middle while it really
     #   went on; few random episodes have 20 steps, so more of them come first.
     ("v1", "gym", "lite", "gym_CartPole-v1"): {
         "expl_amount": 0.05,
         "loss_scales.vector": 10.0,
-        "discount": 0.97,
+        "discount": 0.985,
         "actor_lr": 3e-5,
         "batch_size": 10,
         "batch_length": 20,
