@@ -185,8 +185,12 @@ def _replace(path: Path, data: bytes) -> None:
         file.truncate()
 
 
-def damaged_files(seed: int, folder: Path) -> Iterator[Row]:
-    """Flips a bit in, and cuts, each file of a run of which two thirds are done."""
+def damaged_files(seed: int, folder: Path, alike: int | None = None) -> Iterator[Row]:
+    """Flips a bit in, and cuts, each file of a run of which two thirds are done.
+
+    Args:
+      alike: how many files of one kind, such as replay chunks; None: all.
+    """
     from dreamer_tf.errors import UserError
     from dreamer_tf.training import checkpoint, logdir, logs
     from tests.runs import everything, state
@@ -196,9 +200,14 @@ def damaged_files(seed: int, folder: Path) -> Iterator[Row]:
     fake_train(folder / "start", 40)
     expected = everything(folder / "whole")
     saved = checkpoint.latest(folder / "start" / logdir.CHECKPOINTS)
+    done: dict[str, int] = {}
     for file in sorted(f for f in (folder / "start").rglob("*") if f.is_file()):
         inside = file.relative_to(folder / "start")
         if not file.stat().st_size or inside.parts[1:2] == (_older(saved),):
+            continue
+        kind = _kind(inside)
+        done[kind] = done.get(kind, 0) + 1
+        if alike and done[kind] > alike:
             continue
         for damage in (flip, cut):
             path = folder / "case"
@@ -207,7 +216,7 @@ def damaged_files(seed: int, folder: Path) -> Iterator[Row]:
             subprocess.run(["cp", "-a", folder / "start", path], check=True)
             damage(path / inside, rng)
             shared = (path / inside).stat().st_nlink > 1
-            what = f"{damage.__name__} {_kind(inside)}"
+            what = f"{damage.__name__} {kind}"
             try:
                 said = fake_train(path)
             except UserError as error:

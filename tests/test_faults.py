@@ -33,7 +33,7 @@ def test_killed_before_a_change_of_its_files(tmp_path, what):
 
 
 def test_damaged_files(tmp_path):
-    assert_passed(list(faults.damaged_files(1, tmp_path)))
+    assert_passed(list(faults.damaged_files(1, tmp_path, alike=2)))
 
 
 def test_disks(tmp_path):

@@ -191,7 +191,7 @@ def test_parameters_at_the_sizes_of_the_discrete_benchmarks(
         ({"x": (3,), "y": (), "m": (2, 2)}, BOX),
         ({"image": (64, 64, 3), "x": (3,)}, spaces.Discrete(3)),
         pytest.param(  # Atari
-            {"image": (96, 96, 1)}, spaces.Discrete(18), marks=[pytest.mark.slow] * JAX
+            {"image": (96, 96, 1)}, spaces.Discrete(18), marks=pytest.mark.slow
         ),
     ],
 )
@@ -235,13 +235,19 @@ def metrics_from(fresh, batch):
 
 @slow_on_jax
 def test_same_seed_same_numbers_and_restart(fresh):
-    agent, second, other = fresh[0], tiny(seed=3), tiny(seed=4)
+    agent, state = fresh
+    for seed, same in ((3, True), (4, False)):
+        other = tiny(seed=seed).state_dict()
+        assert all((other[k] == state[k]).all() for k in state) == same
     batch = random_batch(agent)
     first = metrics_from(fresh, batch)
-    assert first == second.update(batch)[0] != other.update(batch)[0]
-    other.load_state_dict(agent.state_dict())
-    other.seed = 3
-    assert other.update(batch)[0] == second.update(batch)[0] != first
+    middle = agent.state_dict()
+    second = agent.update(batch)[0]
+    assert metrics_from(fresh, batch) == first != second
+    assert metrics_from((agent, middle), batch) == second
+    agent.seed = 4
+    assert metrics_from(fresh, batch) != first
+    agent.seed = 3
 
 
 def test_observations_of_other_types(fresh):
