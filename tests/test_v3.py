@@ -105,6 +105,7 @@ def test_randomness_of_actions_is_a_number_for_a_single_action_too(actions, expe
 
 
 # spec/v3.md, section 1: counted by running the official code.
+@slow_on_jax
 @pytest.mark.parametrize(
     ("size", "shapes", "count"),
     [
@@ -169,6 +170,7 @@ def test_parameters_counted_layer_by_layer_are_the_official_ones(size, count):
 
 
 # Atari, Atari100k and Crafter.
+@slow_on_jax
 @pytest.mark.parametrize(
     ("pixels", "channels", "actions", "millions"),
     [(96, 1, 18, 187), (64, 3, 18, 166), (64, 3, 17, 166)],
@@ -189,7 +191,11 @@ def test_parameters_at_the_sizes_of_the_discrete_benchmarks(
     ("shapes", "actions"),
     [
         ({"x": (3,), "y": (), "m": (2, 2)}, BOX),
-        ({"image": (64, 64, 3), "x": (3,)}, spaces.Discrete(3)),
+        pytest.param(
+            {"image": (64, 64, 3), "x": (3,)},
+            spaces.Discrete(3),
+            marks=[pytest.mark.slow] * JAX,
+        ),
         pytest.param(  # Atari
             {"image": (96, 96, 1)}, spaces.Discrete(18), marks=pytest.mark.slow
         ),
@@ -309,6 +315,7 @@ def test_previous_episode_is_forgotten_at_is_first(fresh):
     assert metrics_from(fresh, batch) == metrics_from(fresh, changed)
 
 
+@slow_on_jax
 def test_imag_last_and_no_context():
     agent = tiny(imag_last=2, replay_context=0, repval_loss=False, contdisc=False)
     batch = random_batch(agent)
