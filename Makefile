@@ -5,6 +5,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 
 # Software rendering and TensorFlow both start many threads; tests share few cores.
 JOBS ?= 2
+# The longest tests take a minute: a process that has no more takes the other's.
+PARALLEL = -n $(JOBS) --dist worksteal
 
 # $(call environment,DIRECTORY,PYTHON,REQUIREMENTS): of all that these files list.
 define environment
@@ -78,12 +80,12 @@ lint: env
 # The environments' tests come in a process without TensorFlow: Mesa's software
 # renderer and XLA both bring an LLVM along, which crash in one process.
 test: lint
-	.venv/bin/python -m pytest -q -n $(JOBS) -m "not slow" tests/envs
-	.venv/bin/python -m pytest -q -n $(JOBS) -m "not slow" --ignore tests/envs
+	.venv/bin/python -m pytest -q $(PARALLEL) -m "not slow" tests/envs
+	.venv/bin/python -m pytest -q $(PARALLEL) -m "not slow" --ignore tests/envs
 
 test-all: lint env-cluster
-	.venv/bin/python -m pytest -q -n $(JOBS) tests/envs
-	.venv/bin/python -m pytest -q -n $(JOBS) --ignore tests/envs
+	.venv/bin/python -m pytest -q $(PARALLEL) tests/envs
+	.venv/bin/python -m pytest -q $(PARALLEL) --ignore tests/envs
 
 # Kills 50 runs, damages files, fills disks: twenty minutes.
 test-faults: env
@@ -94,17 +96,17 @@ test-faults-jax: env-jax
 
 # Parity, smoke and two devices on the JAX backend; the second compares every file.
 test-jax: env-jax
-	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest -q -n $(JOBS) \
+	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest -q $(PARALLEL) \
 	  -m "not slow" tests/test_parity.py tests/test_v3.py tests/test_devices.py \
 	  tests/test_rssm.py::test_gradients_of_a_scan
 
 test-jax-next: .venv-jax-next/.complete
-	KERAS_BACKEND=jax .venv-jax-next/bin/python -m pytest -q -n $(JOBS) \
+	KERAS_BACKEND=jax .venv-jax-next/bin/python -m pytest -q $(PARALLEL) \
 	  -m "not slow" tests/test_parity.py tests/test_v1.py tests/test_v2.py \
 	  tests/test_v3.py tests/test_devices.py tests/test_rssm.py
 
 test-all-jax: env-jax
-	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest -q -n $(JOBS) \
+	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest -q $(PARALLEL) \
 	  tests/test_parity.py tests/test_moving.py tests/test_v1.py tests/test_v2.py \
 	  tests/test_v3.py tests/test_devices.py
 

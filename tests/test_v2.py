@@ -125,10 +125,11 @@ def test_layer_norm_in_every_network():
         pytest.param(  # Atari
             {"image": (64, 64, 1)}, spaces.Discrete(18), ENDS, marks=pytest.mark.slow
         ),
-        (
+        pytest.param(  # Crafter
             {"image": (64, 64, 3)},
             spaces.Discrete(17),
-            ENDS | {f"{name}.norm": "layer" for name in NETWORKS},  # Crafter
+            ENDS | {f"{name}.norm": "layer" for name in NETWORKS},
+            marks=pytest.mark.slow,
         ),
     ],
 )
