@@ -38,7 +38,7 @@ def learned(version, benchmark, folder):
 @pytest.mark.parametrize("version", presets.PROTOCOLS)
 def test_learns_catch(version, benchmark, tmp_path, request):
     if version == "v1":
-        reason = "reached, and lost again: results/discrete"
+        reason = "not with every seed: results/discrete"
         request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
     assert learned(version, benchmark, tmp_path) >= CATCH
 

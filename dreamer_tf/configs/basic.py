@@ -167,8 +167,8 @@ _V3_TOY = {
 # imagination goes no farther.
 #
 # V1's gradient does not know what staying is worth: it only says in which direction the
-# paddle should go, and there to step left and right in turn is as good. At a learning
-# rate of 2e-5 the actor did that, and ended beside the ball as often as on it.
+# paddle should go, and there to step left and right in turn is as good. With a learning
+# rate of 2e-5 the actor did that (results/discrete).
 _V1_CATCH = {
     "batch_size": 24,
     "batch_length": 8,
