@@ -320,8 +320,8 @@ AGENT: dict[tuple, dict[str, Any]] = {
     #   and with 0.97, a horizon of 1.3 s, the cart drifted off its track at times;
     # - a model of chunks of 8 steps moved the cart back to the middle while it really
     #   went on; few random episodes have 20 steps, so more of them come first;
-    # - with learning rates of 1e-3 for model and values, one evaluation in five lost the
-    #   cart again after others had 500.
+    # - with learning rates of 1e-3 for model and values, one evaluation in five lost
+    #   the cart again after others had 500.
     ("v1", "gym", "lite", "gym_CartPole-v1"): {
         "expl_amount": 0.05,
         "loss_scales.vector": 10.0,
