@@ -22,8 +22,7 @@ def failures(name, **how):
 
 
 # XLA compiles for minutes on the other files, which `make test-all-jax` compares.
-QUICK_ON_JAX = ("v1/prims", "v2/agent_proprio", "v3/agent_proprio_noise")
-QUICK_ON_JAX += ("v3/agent_vision", "v3/primitives")
+QUICK_ON_JAX = ("v1/prims", "v2/agent_proprio", "v3/")
 
 
 @pytest.mark.parametrize(

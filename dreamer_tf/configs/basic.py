@@ -187,7 +187,7 @@ _V2_CATCH = {
 # A column is half a unit from the next: with a weight of 1 the model would learn late
 # where the ball is.
 #
-# A whole episode of V1 has 10 steps.
+# V1's chunks are whole episodes, of 10 steps.
 _V1_POSITION = {
     "free_nats": 0.0,
     "kl_scale": 0.5,
