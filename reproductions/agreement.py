@@ -4,10 +4,11 @@
     python -m reproductions.agreement --logdirs=logs/mine --out=/tmp/agreement
     python -m reproductions.agreement --reference=/old/results/runs --out=/tmp/agreement
 
-Prints, per task and version, both scores at the largest budget that both have reached,
-the difference with its 95 % interval and a verdict (`reference.judged`), and the mean
-returns of both in five windows of that budget. Writes the same as agreement.csv,
-windows.csv and agreement.md, and the learning curves as curves.png.
+Prints, per task and version, both scores at the largest budget that both have reached
+and both mean returns over that whole budget, the differences with their 95 % intervals
+and verdicts (`reference.judged`), and the mean returns of both in five windows of it.
+Writes the same as agreement.csv, windows.csv and agreement.md, and the learning curves
+as curves.png.
 """
 
 import os
@@ -24,8 +25,6 @@ from dreamer_tf.errors import UserError, reason, sentence
 from dreamer_tf.files import write_atomic
 from reproductions import plots, reference, scores, tables, tasks, texts
 from reproductions.scores import CELL
-
-WINDOWS = 5
 
 
 def define_flags() -> None:
@@ -49,7 +48,7 @@ def define_flags() -> None:
 def windows(
     rows: pd.DataFrame, ours: pd.DataFrame, theirs: pd.DataFrame
 ) -> pd.DataFrame:
-    """Mean returns in five windows of each row's budget: CELL, frames, ours, reference.
+    """Mean returns in the fifths of each row's budget: CELL, frames, ours, reference.
 
     `frames` is the right edge. A seed counts with the mean of its episodes that ended
     in a window, then the mean over seeds is taken.
@@ -57,7 +56,7 @@ def windows(
     found = []
     for row in rows.itertuples():
         cell = [getattr(row, name) for name in CELL]
-        width = {row.version: row.budget // WINDOWS}
+        width = {row.version: row.budget // scores.FIFTHS}
         sides = [
             tables.curve_table(points, width).set_index("frames")["mean"]
             for points in _cell(cell, ours, theirs)
@@ -106,11 +105,11 @@ def readable_windows(
     ends = table.groupby(CELL, sort=False).frames.max().reset_index(drop=True)
     same = ends.nunique() == 1
     names = {
-        k: f"{plots.frames_label(ends[0] // WINDOWS * (k - 1))} to "
-        f"{plots.frames_label(ends[0] // WINDOWS * k)}"
+        k: f"{plots.frames_label(ends[0] // scores.FIFTHS * (k - 1))} to "
+        f"{plots.frames_label(ends[0] // scores.FIFTHS * k)}"
         if same
         else f"fifth {k}"
-        for k in range(1, WINDOWS + 1)
+        for k in range(1, scores.FIFTHS + 1)
     }
     wide.insert(0, "Task", wide.task.str.replace("_", " "))
     wide.insert(1, "Version", wide.version.map(tasks.name_of))
@@ -144,7 +143,8 @@ def agreement(options: Any) -> str:
             f"None of the runs can be compared with {chosen.name}: no benchmark, "
             "protocol, version and task has finished runs on both sides."
         )
-    means = windows(rows, ours, theirs)
+    ends = rows[rows.measure == reference.END]  # one for each task and version
+    means = windows(ends, ours, theirs)
     benchmark = str(rows.benchmark.iloc[0])
     form = texts.form_of(benchmark)
     both = texts.readable_agreement(rows, form), readable_windows(means, form)
@@ -161,7 +161,7 @@ def agreement(options: Any) -> str:
         notes = [note], ["A window is one fifth of the budget; mean over seeds."]
         written = [texts.markdown(*part) for part in zip(both, titles, notes)]
         write_atomic(out / "agreement.md", "\n".join(written).encode())
-        figure = plots.agreement_figure(panels(rows, ours, theirs), chosen.name)
+        figure = plots.agreement_figure(panels(ends, ours, theirs), chosen.name)
         plots.save_png(figure, out / "curves.png")
     except OSError as error:
         raise UserError(f"--out={out} cannot be written ({reason(error)}).") from error

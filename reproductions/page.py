@@ -147,7 +147,8 @@ def _summary(section: Section) -> list[dict[str, Any]]:
         line |= {"version": version, "runs": section.runs.get(version, 0)}
         line |= {"tasks": int(counts.sum()), "of": len(rows)}
         line |= {"verdicts": [(v, int(counts[v])) for v in order]}
-        line |= {"agreement": [*same.verdict.value_counts().items()]}
+        by_measure = same.groupby("measure", sort=False).verdict
+        line["agreement"] = [(m, [*v.value_counts().items()]) for m, v in by_measure]
         lines.append(line)
     return lines
 

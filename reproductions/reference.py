@@ -32,7 +32,12 @@ MIN_SEEDS = 3  # on either side; with fewer the spread over seeds is hardly know
 # if each side has three seeds.
 WIDTH_POINTS, WIDTH_SHARE = 50.0, 0.15
 POWER = 0.8
-COLUMNS = ["budget", "mean", "std", "n", "reference", "reference_std", "reference_n"]
+# What is compared. At the end is the score of the papers' tables, which a few episodes
+# make; a whole run has all of them, so its mean return shows smaller differences, among
+# them runs that learn more slowly and end as well.
+END, WHOLE = "end", "whole run"
+COLUMNS = ["budget", "measure", "mean", "std", "n", "reference", "reference_std"]
+COLUMNS += ["reference_n"]
 COLUMNS += ["difference", "low", "high", "detects", "verdict"]
 
 
@@ -173,17 +178,18 @@ def common_budget(ours: pd.DataFrame, theirs: pd.DataFrame) -> int:
 
 
 def compare(ours: pd.DataFrame, theirs: pd.DataFrame, budget: int = 0) -> pd.DataFrame:
-    """A row per task and version that both sides have: ours, theirs, the difference.
+    """Two rows, END and WHOLE, per task and version that both sides have.
 
     Args:
       ours, theirs: points; `theirs` as `beside` gives them.
-      budget: frames at which both are scored, by the papers' rule; 0: for each row the
+      budget: frames up to which both are scored; 0: for each task and version the
         largest budget that both have reached.
 
     Returns: CELL columns and COLUMNS. low, high: Welch's 95 % interval of the
       difference (ours - reference); detects: the true difference that such runs would
       show with a probability of 80 %.
     """
+    measures = {END: scores.budget_scores, WHOLE: scores.whole_runs}
     rows = []
     for cell, a in ours.groupby(CELL, sort=False):
         b = theirs[(theirs[CELL] == list(cell)).all(axis=1)]
@@ -191,17 +197,16 @@ def compare(ours: pd.DataFrame, theirs: pd.DataFrame, budget: int = 0) -> pd.Dat
         if a.empty:
             continue
         at = budget or common_budget(a, b)
-        sides = [
-            scores.budget_scores(points, at).score.to_numpy(np.float64)
-            for points in (a, b)
-        ]
-        if min(map(len, sides)) == 0:
-            continue
-        row = judged(sides[0], sides[1], str(cell[0]))
         flags = [set(points.changed.unique()) for points in (a, b)]
-        if flags[0] != flags[1]:
-            row["verdict"] += ", other settings"
-        rows.append(dict(zip(CELL, cell)) | {"budget": at} | row)
+        for measure, scored in measures.items():
+            sides = [scored(side, at).score.to_numpy(np.float64) for side in (a, b)]
+            if min(map(len, sides)) == 0:
+                continue
+            row = judged(sides[0], sides[1], str(cell[0]))
+            if flags[0] != flags[1]:
+                row["verdict"] += ", other settings"
+            place = dict(zip(CELL, cell)) | {"budget": at, "measure": measure}
+            rows.append(place | row)
     return pd.DataFrame(rows, columns=[*CELL, *COLUMNS])
 
 
@@ -248,7 +253,9 @@ def rule(name: str, benchmark: str = "dmc_proprio") -> str:
     points = f"±{_width_points(benchmark):g} points"
     return (
         f"Reference: {name}; both sides are scored at the same budget by the same "
-        "rule. Difference: ours - reference, with Welch's 95% interval over seeds. "
+        "rule. End: the score by the papers' rule; whole run: the mean return over all "
+        f"of the budget, each of its {scores.FIFTHS} windows weighing the same. "
+        "Difference: ours - reference, with Welch's 95% interval over seeds. "
         "Verdict: above or below if the interval excludes 0; agrees if it contains 0 "
         f"and is at most {points} or ±{WIDTH_SHARE:.0%} of the "
         "reference's mean wide, whichever is more; undecided if it is wider; too few "
@@ -259,10 +266,12 @@ def rule(name: str, benchmark: str = "dmc_proprio") -> str:
     )
 
 
-def describe(verdicts: pd.Series) -> str:
-    """How often each verdict, as `2 agrees, 1 undecided`; "" for none."""
-    counts = verdicts.value_counts()
-    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+def describe(table: pd.DataFrame) -> str:
+    """How often each verdict of `compare`, as `end: 2 agrees; whole run: 2 agrees`."""
+    return "; ".join(
+        f"{measure}: " + ", ".join(f"{n} {v}" for v, n in counts.value_counts().items())
+        for measure, counts in table.groupby("measure", sort=False).verdict
+    )
 
 
 def _std(values: np.ndarray) -> float:

@@ -419,8 +419,8 @@ def publish(
         lines.append(f"{group.title}, {plots.frames_label(budget)} frames")
         plain = texts.readable(table, form or texts.number)
         lines.append(plain.to_string(index=False))
-        if counts := reference.describe(tables.agreement_table(group).verdict):
-            lines.append(f"Beside {group.reference.name}: {counts}.")
+        if counts := reference.describe(tables.agreement_table(group)):
+            lines.append(f"Beside {group.reference.name}, {counts}.")
         lines.append("")
     if not groups:
         for sheet in published_sheets(benchmarks):

@@ -32,6 +32,7 @@ from reproductions.rules import OUTSIDE as OUTSIDE
 COLUMNS = score_rows.COLUMNS
 CELL = ["benchmark", "protocol", "version", "task"]
 POINTS = [*CELL, "seed", "frames", "score", "kind", "changed"]
+FIFTHS = 5  # parts of a budget over which a whole run is averaged
 FINISHED = 0.90  # budgets of which runs have reached this share are scored
 MOST = 1e15  # frames of any run, at most: beyond, floats are no whole numbers
 
@@ -77,6 +78,29 @@ def budget_scores(
             if len(window):
                 rows.append((*cell, seed, budget, window.score.mean(), len(window)))
     return pd.DataFrame(rows, columns=[*CELL, "seed", "budget", "score", "points"])
+
+
+def whole_runs(points: pd.DataFrame, budget: int) -> pd.DataFrame:
+    """Mean return over the whole budget of every run that has a score at it.
+
+    It is the mean over the FIFTHS of the budget of the mean of the episodes that ended
+    in each, so short episodes do not weigh more. A run without an episode in one of
+    them has none.
+
+    Returns: CELL columns, seed, budget, score, points (how many were averaged).
+    """
+    scored = budget_scores(points, budget)[[*CELL, "seed"]]
+    points = reported_points(points).merge(scored, on=[*CELL, "seed"])
+    width = max(1, budget // FIFTHS)
+    points = points[points.frames <= width * FIFTHS]
+    part = (np.maximum(points.frames, 1) - 1) // width
+    means = points.groupby([*CELL, "seed", part.rename("part")]).score
+    parts = means.agg(["mean", "size"]).groupby(level=[*CELL, "seed"])
+    table = parts.agg(
+        score=("mean", "mean"), n=("mean", "size"), points=("size", "sum")
+    )
+    table = table[table.n == FIFTHS].reset_index().assign(budget=budget)
+    return table[[*CELL, "seed", "budget", "score", "points"]]
 
 
 def binned(points: pd.DataFrame, width: int, first: int) -> pd.DataFrame:

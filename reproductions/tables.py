@@ -170,7 +170,8 @@ def cell_table(group: Group, budget: int) -> pd.DataFrame:
     printed = _as_versions(printed, group.versions)[[*key, "printed"]]
     table = grid.merge(ours, "left", key).merge(theirs, "left", key)
     table = table.merge(printed, "left", key)
-    same = agreement_table(group, budget)[[*key, *REFERENCE_COLUMNS]]
+    same = agreement_table(group, budget)
+    same = same[same.measure == reference.END][[*key, *REFERENCE_COLUMNS]]
     table = table.merge(same.rename(columns=REFERENCE_COLUMNS), "left", key)
     for column in ("n", "published_n", "reference_n"):
         table[column] = table[column].fillna(0).astype(int)
@@ -217,7 +218,7 @@ def _with_smooth(
 
 
 def agreement_table(group: Group, budget: int = 0) -> pd.DataFrame:
-    """`reference.compare` of a group; 0: each row at its largest common budget."""
+    """`reference.compare` of a group; 0: each task at its largest common budget."""
     return reference.compare(group.points, group.reference.points, budget)
 
 

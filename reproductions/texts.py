@@ -139,6 +139,7 @@ def readable_agreement(table: pd.DataFrame, form: Form = number) -> pd.DataFrame
             "Task": table.task.str.replace("_", " "),
             "Version": table.version.map(tasks.name_of),
             "Frames": table.budget.map(plots.frames_label),
+            "Measure": table.measure,
             "Score": _spreads(table["mean"], table["std"], form),
             "Seeds": table.n.astype(str),
             "Reference": _spreads(table.reference, table.reference_std, form),

@@ -279,10 +279,11 @@ def result(row):
     interval = ""
     if not math.isnan(row["low"]):
         interval = f" [{row['low']:.0f}, {row['high']:.0f}]"
-    sign = "+" * (row["difference"] > 0)
-    cells = [row["version"].upper(), row["task"], side("mean", "std", "n")]
+    difference = round(row["difference"])
+    cells = [row["version"].upper(), row["task"], row["measure"]]
+    cells += [side("mean", "std", "n")]
     cells += [side("reference", "reference_std", "reference_n")]
-    cells += [f"{sign}{row['difference']:.0f}{interval}", row["verdict"]]
+    cells += [f"{difference:{'+' if difference else ''}}{interval}", row["verdict"]]
     return " | ".join(cells)
 
 

@@ -135,25 +135,53 @@ def test_both_sides_are_scored_at_the_same_budget():
     rising = points([0, 10, 20], end=50_000)
     rising["score"] += rising.frames / 100
     short = points([250] * 3, end=25_000)
-    (row,) = reference.compare(short, rising).itertuples()
-    assert row.budget == 25_000
-    assert row.reference == pytest.approx(245 + 10)  # frames 24,000 and 25,000
-    (row,) = reference.compare(rising, short).itertuples()
-    assert (row.budget, row.reference) == (25_000, 250)
+    end, whole = reference.compare(short, rising).itertuples()
+    assert end.budget == whole.budget == 25_000
+    assert end.reference == pytest.approx(245 + 10)  # frames 24,000 and 25,000
+    assert whole.reference == pytest.approx(130 + 10)  # frames 1,000 to 25,000
+    end, whole = reference.compare(rising, short).itertuples()
+    assert (end.budget, end.reference, whole.reference) == (25_000, 250, 250)
     ends = points([1, 2, 3], end=48_000), points([1, 2, 3], end=100_000)
-    assert reference.compare(*ends).budget.tolist() == [50_000]
+    assert set(reference.compare(*ends).budget) == {50_000}
+
+
+def test_a_whole_run_is_the_mean_over_its_fifths():
+    """Every fifth weighs the same, however many episodes it has."""
+    even, dense = points([10, 20, 30]), points([10, 20, 30])
+    for runs in (even, dense):
+        runs["score"] += (runs.frames > 40_000) * 50
+    first = dense[dense.frames <= 10_000]
+    dense = pd.concat([dense, first.assign(frames=first.frames - 500)])
+    for runs in (even, dense):
+        assert scores.whole_runs(runs, 50_000).score.tolist() == [20, 30, 40]
+    # One without any episode in a fifth has no such score, but one at the end.
+    gap = even[(even.seed > 0) | (even.frames > 10_000)]
+    assert scores.whole_runs(gap, 50_000).seed.tolist() == [1, 2]
+    assert scores.budget_scores(gap, 50_000).seed.tolist() == [0, 1, 2]
+    # Nor has one that ended early.
+    assert scores.whole_runs(points([1], end=40_000), 50_000).empty
+
+
+def test_slower_learning_to_the_same_end():
+    """What the end cannot show, the whole run does."""
+    slow, fast = points([0, 10, 20]), points([0, 10, 20])
+    fast["score"] += np.minimum(fast.frames / 100, 300)
+    slow["score"] += np.minimum(slow.frames / 150, 300)
+    end, whole = reference.compare(slow, fast).itertuples()
+    assert (end.measure, end.difference, end.verdict) == ("end", 0, "agrees")
+    assert (whole.measure, whole.verdict) == ("whole run", "below")
 
 
 @pytest.mark.parametrize(
     ("changes", "rows"),
     [
-        ({}, 1),
+        ({}, 2),
         ({"protocol": "arxiv_v2"}, 0),
         ({"version": "v2"}, 0),
         ({"benchmark": "dmc_vision"}, 0),
         ({"task": "walker_run"}, 0),
-        ({"protocol": "outside", "version": "dreamerv3"}, 1),
-        ({"protocol": "outside", "version": "tdmpc2"}, 1),  # the only method there
+        ({"protocol": "outside", "version": "dreamerv3"}, 2),
+        ({"protocol": "outside", "version": "tdmpc2"}, 2),  # the only method there
         ({"protocol": "outside", "version": "dreamerv2"}, 0),
         ({"kind": "eval"}, 0),  # episodes of another kind
     ],
@@ -163,7 +191,7 @@ def test_beside(changes, rows):
     found = reference.compare(ours, reference.beside(ours, theirs))
     assert len(found) == rows
     if rows:
-        assert found.difference.tolist() == [0] and found.version.tolist() == ["v3"]
+        assert set(found.difference) == {0} and set(found.version) == {"v3"}
 
 
 def test_kinds_are_never_mixed():
@@ -171,15 +199,15 @@ def test_kinds_are_never_mixed():
     cell = {"version": "v1"}
     ours = pd.concat([points([9] * 3, kind="eval", **cell), points([5] * 3, **cell)])
     theirs = points([4] * 3, **cell)
-    (row,) = reference.compare(ours, reference.beside(ours, theirs)).itertuples()
-    assert (row.mean, row.reference) == (5, 4)
+    for row in reference.compare(ours, reference.beside(ours, theirs)).itertuples():
+        assert (row.mean, row.reference) == (5, 4)
 
 
 def test_other_settings_are_named():
     ours = points([100, 101, 102], changed="--opt.lr=2e-4")
     theirs = points([200, 201, 202])
-    (row,) = reference.compare(ours, theirs).itertuples()
-    assert row.verdict == "below, other settings"
+    verdicts = reference.compare(ours, theirs).verdict
+    assert verdicts.tolist() == ["below, other settings"] * 2
 
 
 # --- Any set of runs as the reference ---------------------------------------
@@ -229,9 +257,9 @@ def test_report_beside_other_runs(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "publish", lambda groups, *_: shown.extend(groups))
     chosen = options(runs=str(tmp_path / "runs"), reference=str(other))
     report.report(chosen, PROTOCOLS)
-    (row,) = tables.agreement_table(shown[0]).itertuples()
-    assert (row.mean, row.reference, row.n, row.reference_n) == (302, 242, 3, 3)
-    assert row.verdict == "above" and row.difference == 60
+    for row in tables.agreement_table(shown[0]).itertuples():
+        assert (row.mean, row.reference, row.n, row.reference_n) == (302, 242, 3, 3)
+        assert row.verdict == "above" and row.difference == 60
     text = texts.readable(tables.cell_table(shown[0], 50_000)).set_index("Task")
     row = text.loc["cartpole swingup"]
     assert row["Reference"] == "242 ± 2" and row["Agreement"] == "above"
@@ -326,18 +354,32 @@ def call(out, runs, **changes):
 def test_agreement_of_the_committed_runs(tmp_path):
     root = Path(__file__).parents[2]
     text = call(tmp_path, root / "results/runs")
-    rows = pd.read_csv(tmp_path / "agreement.csv").set_index(["version", "task"])
-    row = rows.loc["v3", "cartpole_swingup"]
+    rows = pd.read_csv(tmp_path / "agreement.csv")
+    rows = rows.set_index(["version", "task", "measure"])
+    row = rows.loc["v3", "cartpole_swingup", "end"]
     assert row.reference == pytest.approx(403.3, abs=0.05) and row.reference_n == 5
     assert row.difference == pytest.approx(row["mean"] - row.reference, abs=0.02)
     means = pd.read_csv(tmp_path / "windows.csv").set_index(["version", "task"])
     means = means.loc["v3", "cartpole_swingup"]
     assert means.frames.tolist() == [10_000, 20_000, 30_000, 40_000, 50_000]
     assert means.reference.round().tolist() == [128, 207, 292, 352, 392]
+    whole = rows.loc["v3", "cartpole_swingup", "whole run"]
+    assert whole.reference == pytest.approx(means.reference.mean(), abs=0.02)
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
     written = (tmp_path / "agreement.md").read_text()
     assert "403 ± 37" in written and "| 0 to 10K" in written
     assert "403 ± 37" in text and "Welch's 95% interval" in text
+
+
+@pytest.mark.parametrize("other", ["", "results/runs"])
+def test_a_halved_learning_rate_is_seen(other, tmp_path):
+    """Five runs of V3 with --opt.lr=2e-4, half of its value in lite."""
+    root = Path(__file__).parents[2]
+    reference = str(root / other) if other else ""
+    call(tmp_path, root / "results/planted", reference=reference)
+    rows = pd.read_csv(tmp_path / "agreement.csv").set_index("measure")
+    assert rows.verdict["whole run"] == "below, other settings"
+    assert rows.n["whole run"] == rows.reference_n["whole run"] == 5
 
 
 @pytest.mark.parametrize("own", [False, True])
