@@ -6,11 +6,12 @@ bottom row; the three actions move it by one column to the left, not at all, and
 right, within the board. After 9 frames the ball is in the bottom row and the episode
 ends (it terminates), with the only reward: 1 if the paddle is there, else -1.
 
-There is time to reach every ball, so `optimal` always catches it. The rules are those
-of the catch experiment of bsuite (Osband et al. 2020), but for the paddle, which has
-one column there. Then only staying catches the ball for sure, and that V1 cannot learn:
-the straight-through gradient of its actions prefers staying to stepping left and right
-in turn only by chance (results/discrete).
+There is time to reach every ball, so `optimal` always catches it. The ball's column
+does not depend on the paddle's: random actions catch it twice in five times. The rules
+are those of the catch experiment of bsuite (Osband et al. 2020), but for the paddle,
+which has one column there. Such a paddle has to stay below the ball, and V1 learns that
+only by chance: to its straight-through gradient, stepping left and right in turn is as
+good (results/discrete).
 """
 
 import numpy as np
