@@ -105,7 +105,7 @@ _SMALL: dict[str, Any] = {"family": "small"}
 _CATCH: dict[str, Any] = {
     "every": ("catch",),
     "tasks": {"lite": ("catch",)},
-    "frames": {"lite": {"v1": 6_000, "v2": 6_000, "v3": 6_000}},
+    "frames": {"lite": {"v1": 5_000, "v2": 5_000, "v3": 5_000}},
     "low": -1.0,
     "high": 1.0,
     "episode": 9,
