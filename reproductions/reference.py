@@ -37,8 +37,7 @@ POWER = 0.8
 # them runs that learn more slowly and end as well.
 END, WHOLE = "end", "whole run"
 COLUMNS = ["budget", "measure", "mean", "std", "n", "reference", "reference_std"]
-COLUMNS += ["reference_n"]
-COLUMNS += ["difference", "low", "high", "detects", "verdict"]
+COLUMNS += ["reference_n", "difference", "low", "high", "detects", "verdict"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -87,20 +87,18 @@ def whole_runs(points: pd.DataFrame, budget: int) -> pd.DataFrame:
     in each, so short episodes do not weigh more. A run without an episode in one of
     them has none.
 
-    Returns: CELL columns, seed, budget, score, points (how many were averaged).
+    Returns: CELL columns, seed, score.
     """
     scored = budget_scores(points, budget)[[*CELL, "seed"]]
     points = reported_points(points).merge(scored, on=[*CELL, "seed"])
     width = max(1, budget // FIFTHS)
     points = points[points.frames <= width * FIFTHS]
-    part = (np.maximum(points.frames, 1) - 1) // width
-    means = points.groupby([*CELL, "seed", part.rename("part")]).score
-    parts = means.agg(["mean", "size"]).groupby(level=[*CELL, "seed"])
-    table = parts.agg(
-        score=("mean", "mean"), n=("mean", "size"), points=("size", "sum")
-    )
-    table = table[table.n == FIFTHS].reset_index().assign(budget=budget)
-    return table[[*CELL, "seed", "budget", "score", "points"]]
+    rows = []
+    for cell, group in points.groupby(CELL, sort=False):
+        for seed, parts in binned(group, width, width).groupby("seed"):
+            if len(parts) == FIFTHS:
+                rows.append((*cell, seed, parts.score.mean()))
+    return pd.DataFrame(rows, columns=[*CELL, "seed", "score"])
 
 
 def binned(points: pd.DataFrame, width: int, first: int) -> pd.DataFrame:
