@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import run as command
-from dreamer_tf.configs import fields, presets
+from dreamer_tf.configs import dmc, fields, presets
+from dreamer_tf.envs import make_env
 from dreamer_tf.errors import UserError
 from dreamer_tf.replay import make_replay
 from dreamer_tf.training import train
-from reproductions import protocols
+from reproductions import names, protocols
 
 EVERY = [(v, p) for v, names in presets.PROTOCOLS.items() for p in names]
 KINDS = [("dmc_proprio", "dmc_vision"), ("toy", "toy_vision")]
@@ -97,6 +98,42 @@ def test_a_task_may_have_settings_of_its_own(version, updates):
     for protocol, obs in others:
         run, _ = presets.load(version, "gym", protocol, "gym_CartPole-v1", obs)
         assert run.repeat == 1
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_vectors_of_dmc_have_weights_under_lite(version):
+    def scales(task, protocol="lite", benchmark="dmc_proprio"):
+        config = presets.load(version, benchmark, protocol, task)[1]
+        return config.loss_scales.entries
+
+    every = names.DMC_PROPRIO_18
+    assert {t for t in every if scales(t)} == set(dmc.WEIGHTS)
+    assert {t for t in every if not scales(t)} == {t for t in every if "cartpole" in t}
+    assert scales("dmc_reacher_easy") == scales("reacher_easy") != {}
+    assert scales("reacher_easy", "paper") == {}
+    assert scales("reacher_easy", benchmark="dmc_vision") == {}
+    # Those of the authors' runs (results/reference).
+    config = presets.load("v2", "dmc_proprio", "lite", "cartpole_swingup")[1]
+    found = config.kl.balance, config.loss_scales.kl, config.actor_ent
+    assert found == (0.8, 0.02, 1e-4) and config.rssm.norm == "none"
+
+
+@pytest.mark.parametrize(
+    "task", {str(weights): task for task, weights in dmc.WEIGHTS.items()}.values()
+)
+def test_weights_are_those_of_a_standard_deviation(task):
+    rng, seen = np.random.default_rng(0), {}
+    with make_env(task, repeat=4) as env:
+        for episode in range(10):
+            record = env.reset(seed=episode)
+            while not record["is_last"]:
+                for key in env.obs_space:
+                    seen.setdefault(key, []).append(np.atleast_1d(record[key]))
+                action = rng.uniform(-1, 1, env.action_space.shape)
+                record = env.step(action.astype(np.float32))
+    variances = {k: np.var(np.array(v), 0).mean() for k, v in seen.items()}
+    weights = {f"loss_scales.{k}": 1 / v for k, v in variances.items()}
+    assert dmc.WEIGHTS[task] == pytest.approx(weights, rel=0.1)
 
 
 @pytest.mark.parametrize("benchmark", ["dmc_proprio", "dmc_vision"])

@@ -13,7 +13,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from dreamer_tf.configs import basic, bsuite, config_class, discrete, v3
+from dreamer_tf.configs import basic, bsuite, config_class, discrete, dmc, v3
 from dreamer_tf.configs.fields import updated
 from dreamer_tf.configs.run import RunConfig, read_arguments
 from dreamer_tf.configs.tasks import family
@@ -90,17 +90,19 @@ def load(
     if obs:
         run["obs"] = obs
     name = _name(benchmark, run["obs"])
+    # A task of dm_control may be given as dmc_<task> too.
+    own = (version, name, protocol, run["task"].removeprefix("dmc_"))
     for changes in (
         _AGENT.get((version, name), {}),
         _AGENT.get((version, protocol), {}),
         _AGENT.get((version, name, protocol), {}),
-        _AGENT.get((version, name, protocol, run["task"]), {}),
+        _AGENT.get(own, {}),
         _AGENT.get((version, run["obs"]), {}),
     ):
         agent |= changes
     for changes in (
         _RUN.get((version, name, protocol), {}),
-        _RUN.get((version, name, protocol, run["task"]), {}),
+        _RUN.get(own, {}),
     ):
         run |= changes
     if benchmark == "bsuite" and protocol != "lite":
@@ -183,4 +185,4 @@ _RUN = basic.RUN | discrete.RUN
 # Per (version, benchmark), (version, protocol), (version, benchmark, protocol), which
 # may have a task after it, and (version, obs). "gym_vision" is gym with images,
 # likewise "minatar_vision".
-_AGENT = basic.AGENT | discrete.AGENT
+_AGENT = basic.AGENT | dmc.AGENT | discrete.AGENT
