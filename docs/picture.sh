@@ -15,7 +15,7 @@ import sys
 from PIL import Image
 
 # Few colours: the page has large plain areas.
-page = Image.open(sys.argv[1]).convert("RGB").quantize(64, dither=0)
+page = Image.open(sys.argv[1]).convert("RGB").quantize(128, dither=0)
 page.save(sys.argv[2], optimize=True)
 PYTHON
 ls -l docs/images/report.png
