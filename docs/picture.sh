@@ -7,7 +7,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python -m reproductions.report --runs=results/runs --out="$work"
 "$CHROMIUM" --headless --no-sandbox --disable-gpu --hide-scrollbars --no-first-run \
-  --user-data-dir="$work/browser" --window-size=1200,885 \
+  --user-data-dir="$work/browser" --window-size=1200,715 \
   --screenshot="$work/page.png" "file://$work/report.html"
 python - "$work/page.png" docs/images/report.png <<'PYTHON'
 import sys
