@@ -16,8 +16,8 @@ _HOPPER = {"position": 0.6, "velocity": 0.08, "touch": 0.5}
 _REACHER = {"position": 0.14, "to_target": 40.0, "velocity": 0.2}
 _WALKER = {"orientations": 2.0, "height": 25.0, "velocity": 0.017}
 
-# Task -> entry -> weight. Tasks of cartpole have none: V1 and V2 learn them without, and
-# on cartpole_swingup the authors' V2 was run without (results/reference).
+# Task -> entry -> weight. Tasks of cartpole have none: V1 and V2 learn them without,
+# and on cartpole_swingup the authors' V2 was run without (results/reference).
 WEIGHTS: dict[str, dict[str, float]] = {
     "acrobot_swingup": {"orientations": 4.0, "velocity": 0.07},
     "ball_in_cup_catch": {"position": 80.0, "velocity": 1.6},
@@ -35,10 +35,10 @@ WEIGHTS: dict[str, dict[str, float]] = {
     "walker_walk": _WALKER,
 }
 
-# What V2 needs besides. Its prior has to be trained more than the posterior (KL balance,
-# Algorithm 2), or the actor finds states that only the model rewards. Beside returns of
-# some hundreds a smaller entropy bonus has no effect: the scale of actions fell to its
-# minimum before a reward was found.
+# What V2 needs besides. Its prior has to be trained more than the posterior (the KL
+# balance of Algorithm 2), or the actor finds states that only the model rewards. Beside
+# returns of some hundreds a smaller entropy bonus has no effect: the scale of actions
+# fell to its minimum before a reward was found.
 _V2 = {
     "encoder.norm": "layer",
     "decoder.norm": "layer",
