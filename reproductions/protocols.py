@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dreamer_tf.configs import fields, presets
-from dreamer_tf.configs.run import CHANGEABLE
+from dreamer_tf.configs.run import CHANGEABLE, RunConfig
 from dreamer_tf.errors import UserError
 from dreamer_tf.training import logdir
 from reproductions import tasks
@@ -37,7 +37,7 @@ class Protocol:
             each.append(
                 f"{tasks.name_of(version)}: action repeat {run.repeat}, {run.envs} "
                 f"environment{'s' * (run.envs > 1)}, a budget of {run.steps:,} frames, "
-                f"{_training(version, agent)}."
+                f"{_images(run)}{_training(version, agent)}."
             )
         # Elsewhere versions may be scored in another way, as notes of their own say.
         known = tasks.BENCHMARKS.get(benchmark)
@@ -76,6 +76,13 @@ def changes(config: Mapping[str, Any]) -> str:
             if field not in FREE and made.get(field, value) != value:
                 found.append(f"--{field}={logdir.shown(made[field])}")
     return " ".join(found)
+
+
+def _images(run: RunConfig) -> str:
+    if run.obs == "proprio":
+        return ""
+    drawn = " drawn with --fast_render" if run.fast_render else ""
+    return f"images of {run.size}x{run.size}{drawn}, "
 
 
 def _training(version: str, agent) -> str:
