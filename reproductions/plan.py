@@ -24,6 +24,8 @@ SECONDS_PER_UPDATE: dict[tuple[str, str, str], tuple[float, str]] = {
     ("v1", "dmc_proprio", "lite"): (0.060, f"{_LITE}/v1"),
     ("v2", "dmc_proprio", "lite"): (0.083, f"{_LITE}/v2"),
     ("v3", "dmc_proprio", "lite"): (0.027, f"{_LITE}/v3"),
+    ("v2", "dmc_vision", "lite"): (0.126, f"{_LITE}/v2"),
+    ("v3", "dmc_vision", "lite"): (0.142, f"{_LITE}/v3"),
     ("v1", "dmc_proprio", "paper"): (2.61, _XEON),
     ("v2", "dmc_proprio", "paper"): (2.26, _XEON),
     ("v3", "dmc_proprio", "nature"): (0.431, _XEON),
