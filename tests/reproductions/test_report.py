@@ -621,14 +621,17 @@ def test_protocols_are_those_of_the_suite():
 
 def test_the_tables_are_those_of_the_runs():
     points, manifests = scores.read_runs(ROOT / "results" / "runs")
-    (group,) = tables.make_groups(points, OUR_PROTOCOLS, manifests=manifests)
-    (budget,) = group.budgets
-    found = tables.cell_table(group, budget)
-    file = ROOT / "results" / "tables" / f"{group.key}_tasks.csv"
-    written = pd.read_csv(file)
-    assert set(written.budget) == {budget} and len(written) == len(found)
-    for column in ("task", "version", "n", "verdict"):
-        assert written[column].tolist() == found[column].tolist()
-    for column in ("mean", "std", "published"):
-        values = found[column].astype(float)
-        np.testing.assert_allclose(written[column], values, atol=0.01)
+    groups = tables.make_groups(points, OUR_PROTOCOLS, manifests=manifests)
+    folder = ROOT / "results" / "tables"
+    files = {folder / f"{group.key}_tasks.csv" for group in groups}
+    assert files == {*folder.glob("*_tasks.csv")}
+    for group in groups:
+        (budget,) = group.budgets
+        found = tables.cell_table(group, budget)
+        written = pd.read_csv(folder / f"{group.key}_tasks.csv")
+        assert set(written.budget) == {budget} and len(written) == len(found)
+        for column in ("task", "version", "n", "verdict"):
+            assert written[column].tolist() == found[column].tolist()
+        for column in ("mean", "std", "published"):
+            values = found[column].astype(float)
+            np.testing.assert_allclose(written[column], values, atol=0.01)
