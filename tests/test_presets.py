@@ -6,8 +6,10 @@ import operator
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 import run as command
+from dreamer_tf.agent import make_agent
 from dreamer_tf.configs import dmc, fields, presets
 from dreamer_tf.envs import make_env
 from dreamer_tf.errors import UserError
@@ -85,6 +87,19 @@ def test_gym_images_have_the_settings_of_images(version, protocol, obs):
     if version == "v2":  # whatever the environment calls its images and vectors
         keys = (config.encoder.mlp_keys, config.encoder.cnn_keys)
         assert keys == (config.decoder.mlp_keys, config.decoder.cnn_keys) == (".*",) * 2
+
+
+@pytest.mark.parametrize("version", presets.PROTOCOLS)
+def test_images_of_dmc_are_small_under_lite(version):
+    run, config = presets.load(version, "dmc_vision", "lite")
+    assert (run.size, run.fast_render) == (32, True)
+    observed = spaces.Dict({"image": spaces.Box(0, 255, (32, 32, 3), np.uint8)})
+    # Refuses stages that do not make images of this size.
+    make_agent(version, observed, spaces.Box(-1, 1, (6,), np.float32), config, 0)
+    lite = protocols.PROTOCOLS["lite"]
+    note = lite.footnote([version], "dmc_vision")
+    assert "images of 32x32 drawn with --fast_render" in note
+    assert "images" not in lite.footnote([version], "dmc_proprio")
 
 
 @pytest.mark.parametrize(
