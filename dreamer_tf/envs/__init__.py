@@ -66,8 +66,9 @@ def make_env(
         obs: what is observed: "proprio" (vectors), "image", or "both".
         camera: number of a dm_control camera, None for the papers' choice.
         length: frames after which episodes are cut, 0 for the task's own limit.
-        fast_render: dm_control without multi-sampling and with a small shadow map;
-            faster in software, but other pixels than the papers'.
+        fast_render: dm_control without multi-sampling, but means of 2x2 pixels, and
+            with a small shadow map; faster in software, but other pixels than the
+            papers'.
         env_args: arguments of the constructor that `gym_<id>` names, of
             `atari.Settings` or of `MinAtar`, by their names.
         obs_keys: which of the entries that `obs` leaves are observed, a regular

@@ -183,6 +183,21 @@ def test_images_are_full_quality_by_default_and_may_be_large():
     fast.close()
 
 
+def test_fast_render_draws_means_of_2x2_pixels():
+    """Single samples of 32x32 pixels would often miss the pole, which is thinner."""
+    env = make_env("cartpole_swingup", obs="image", size=32, fast_render=True)
+    for seed in range(8):
+        image = env.reset(seed)["image"].astype(float)
+        large = env._env.physics.render(64, 64, camera_id=0).astype(float)
+        means = (large[::2] + large[1::2]) / 2
+        means = (means[:, ::2] + means[:, 1::2]) / 2
+        assert image.shape == (32, 32, 3)
+        np.testing.assert_allclose(image, means, atol=0.5)
+        red, _, blue = np.moveaxis(image[18:20], -1, 0)  # between cart and floor
+        assert (red > blue).any(), seed
+    env.close()
+
+
 def test_a_task_with_vectors_can_be_rendered_later():
     """Its terrain must be the one of the present episode."""
     early = make_env("quadruped_escape", obs="both", size=32)
