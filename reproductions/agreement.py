@@ -90,7 +90,7 @@ def _cell(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The points of a cell on both sides, of the kind of episode that both have."""
     a, b = (points[(points[CELL] == cell).all(axis=1)] for points in (ours, theirs))
-    return a[a.kind.isin(set(b.kind))], b
+    return reference.alike(a, b), b
 
 
 def readable_windows(
@@ -131,6 +131,9 @@ def agreement(options: Any) -> str:
     if options.logdirs:
         read.append(scores.read_logdirs(map(os.path.expanduser, options.logdirs)))
     ours = scores.combine(read)
+    for name in ("outside_benchmark", "outside_method"):
+        if getattr(options, name) and not options.reference:
+            raise UserError(f"--{name} is of the logs that --reference names: add it.")
     if options.outside_benchmark:
         tasks.check_benchmark(options.outside_benchmark, "--outside_benchmark")
     chosen = reference.chosen(
@@ -139,30 +142,36 @@ def agreement(options: Any) -> str:
     theirs = reference.beside(ours, chosen.points)
     rows = reference.compare(ours, theirs).sort_values(CELL, ignore_index=True)
     if rows.empty:
+        sides = [
+            ", ".join(sorted(points.version.unique()))
+            for points in (ours, chosen.points)
+        ]
         raise UserError(
             f"None of the runs can be compared with {chosen.name}: no benchmark, "
-            "protocol, version and task has finished runs on both sides."
+            f"protocol, version and task has finished runs on both sides (ours: "
+            f"{sides[0]}; there: {sides[1]}; a method of another name must be the only "
+            "one there)."
         )
     ends = rows[rows.measure == reference.END]  # one for each task and version
     means = windows(ends, ours, theirs)
     benchmark = str(rows.benchmark.iloc[0])
     form = texts.form_of(benchmark)
     both = texts.readable_agreement(rows, form), readable_windows(means, form)
-    note = reference.rule(chosen.name, benchmark)
+    note = reference.rule(chosen, benchmark)
     named = options.runs or options.logdirs or options.reference
     # What is committed is not overwritten by a comparison of something else.
     out = Path(options.out or ("agreement" if named else "results/agreement"))
     titles = f"Beside {chosen.name}", "Mean returns, ours / reference"
     try:
         out.mkdir(parents=True, exist_ok=True)
+        figure = plots.agreement_figure(panels(ends, ours, theirs), chosen.name)
+        plots.save_png(figure, out / "curves.png")
         for table, name in ((rows, "agreement.csv"), (means, "windows.csv")):
             text = table.to_csv(index=False, float_format="%.2f")
             write_atomic(out / name, text.encode())
         notes = [note], ["A window is one fifth of the budget; mean over seeds."]
         written = [texts.markdown(*part) for part in zip(both, titles, notes)]
         write_atomic(out / "agreement.md", "\n".join(written).encode())
-        figure = plots.agreement_figure(panels(ends, ours, theirs), chosen.name)
-        plots.save_png(figure, out / "curves.png")
     except OSError as error:
         raise UserError(f"--out={out} cannot be written ({reason(error)}).") from error
     shown = [table.to_string(index=False) for table in both]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dreamer_tf import output
 from dreamer_tf.errors import UserError
 from reproductions import jsonl, scores, tasks
 
@@ -20,6 +21,9 @@ def read_outside(
     *.csv: columns step (frames), reward, seed; the task is the file's name.
     *.jsonl: a run's own log (see `jsonl`).
 
+    Of a folder, CSV files of tasks that the benchmark lacks are left out, with a
+    warning.
+
     Args:
       benchmark: needed unless the file's name begins with one
         (`dmc_vision-dreamerv3.json.gz`).
@@ -32,7 +36,7 @@ def read_outside(
     """
     files: list[Path] = []
     for path in [paths] if isinstance(paths, str | Path) else paths:
-        files += _files(Path(path))
+        files += _files(Path(path), benchmark)
     frames = [_read_outside_file(file, benchmark, method) for file in files]
     # Names become ids in the page.
     names: dict[str, tuple[str, Path]] = {}
@@ -55,14 +59,26 @@ def _id(name: str) -> str:
     return re.sub(r"\W+", "_", name)
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, benchmark: str) -> list[Path]:
     """The logs at a path."""
     if not path.exists():
         raise UserError(f"The outside log {path} does not exist.")
     if not path.is_dir():
+        if not re.search(r"\.(csv|json|json\.gz|jsonl)$", path.name):
+            raise UserError(
+                f"{path} is no log: valid are *.csv, *.json, *.json.gz and *.jsonl, or "
+                "a folder of them."
+            )
         return [path]
     names = r"\.(csv|json|json\.gz)$"
     files = sorted(p for p in path.glob("**/*") if re.search(names, p.name))
+    foreign = [p for p in files if p.suffix == ".csv" and not _knows(benchmark, p)]
+    if foreign and len(foreign) < len(files):
+        output.warn(
+            f"{path}: left out {', '.join(p.name for p in foreign[:5])}"
+            f"{' and others' * (len(foreign) > 5)}: no task of {benchmark}."
+        )
+        files = [p for p in files if p not in foreign]
     files += jsonl.find(path)
     if not files:
         raise UserError(
@@ -70,6 +86,17 @@ def _files(path: Path) -> list[Path]:
             "metrics.jsonl)."
         )
     return files
+
+
+def _knows(benchmark: str, file: Path) -> bool:
+    """Whether the benchmark has the task that the file is named after."""
+    if not benchmark:  # then the file's name says it
+        return True
+    try:
+        tasks.check_task(file.stem, str(file), benchmark)
+    except UserError:
+        return False
+    return True
 
 
 def _read_outside_file(file: Path, benchmark: str, method: str) -> pd.DataFrame:

@@ -208,16 +208,16 @@ class Panel:
 
 
 def agreement_figure(panels: Sequence[Panel], name: str) -> Figure:
-    """Ours and the reference's curves, three panels in a row.
+    """Ours and the reference's curves, two or three panels in a row.
 
     Args:
       name: of the reference.
     """
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     versions = list(dict.fromkeys(panel.version for panel in panels))
     with mpl.rc_context(STYLE):
-        size = (max(4.6, 3.1 * columns), 2.3 * rows + 0.5)
+        size = (max(4.6, 3.4 * columns), 2.5 * rows + 0.5)
         figure = Figure(figsize=size, layout="constrained")
         axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
         for axis, panel in zip(axes, panels):
@@ -235,6 +235,8 @@ def agreement_figure(panels: Sequence[Panel], name: str) -> Figure:
             )
             axis.set_xlim(left=0)
             axis.set_ylim(bottom=0)
+            axis.set_xlabel("environment frames")
+            axis.set_ylabel("return")
             axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
             axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: frames_label(x)))
         for axis in axes[len(panels) :]:

@@ -43,10 +43,23 @@ class Protocol:
         known = tasks.BENCHMARKS.get(benchmark)
         dmc = known is None or known.family == "dmc"
         scored = f"; {self.scored}." if dmc else "."
+        own = [v for v in versions if dmc and known and self._by_task(v, benchmark)]
+        if own:
+            each.append(
+                f"Some settings of {' and '.join(map(tasks.name_of, own))} depend on "
+                "the task (docs/protocols.md)."
+            )
         return (
             f"Protocol {self.name} ({self.source}). {' '.join(each)} The tables say "
             f"what was run{scored}"
         )
+
+    def _by_task(self, version: str, benchmark: str) -> bool:
+        """Whether tasks have settings of the agent of their own."""
+        names = tasks.tasks_of(benchmark, self.name)
+        flags = [tasks.flag_of(name, benchmark) for name in names]
+        every = [presets.load(version, benchmark, self.name, f)[1] for f in flags]
+        return any(config != every[0] for config in every)
 
     def repeat(self, version: str, benchmark: str) -> int:
         """Frames for which one action is repeated."""

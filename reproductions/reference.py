@@ -18,6 +18,15 @@ from reproductions.scores import CELL, OUTSIDE
 
 AUTHORS = Path(__file__).parent.parent / "results" / "reference"
 AUTHORS_NAME = "authors' code, same settings"
+# results/reference/SOURCES.md, "Which seeds, and when they were chosen"
+AUTHORS_NOTE = (
+    "Seeds of the authors' V3 that were added after a look at the earlier ones: 4 to 7 "
+    "on walker_walk, 3 on reacher_easy."
+)
+LOGS_NOTE = (
+    "Logs of other code do not say of which episodes their scores are: the authors' "
+    "are returns of training episodes, TD-MPC2's of evaluations."
+)
 FLAG = (
     "Runs to compare with: a results folder, run directories, or logs of other code; "
     "default: the authors' code at the settings of lite."
@@ -46,11 +55,12 @@ class Reference:
 
     name: str  # as texts and legends call it
     points: pd.DataFrame  # scores.POINTS
+    note: str = ""  # a sentence about it, for below a table
 
 
 def authors() -> Reference:
     """The authors' code at the settings of `lite`."""
-    return Reference(AUTHORS_NAME, scores.combine(_tidy(AUTHORS)))
+    return Reference(AUTHORS_NAME, scores.combine(_tidy(AUTHORS)), AUTHORS_NOTE)
 
 
 def read(path: str | Path, benchmark: str = "", method: str = "") -> Reference:
@@ -68,7 +78,8 @@ def read(path: str | Path, benchmark: str = "", method: str = "") -> Reference:
     path = Path(path)
     if not path.exists():
         raise UserError(f"--reference={path} does not exist.")
-    name = f"reference {path.name or path}"
+    name = f"reference {'/'.join(path.parts[-2:]) or path}"
+    note = ""
     if any(path.glob("**/config.json")):
         points = scores.read_logdirs([path])
     elif any(path.glob("**/manifest.json")):
@@ -76,8 +87,8 @@ def read(path: str | Path, benchmark: str = "", method: str = "") -> Reference:
     elif tables := _tidy(path):
         points = scores.combine(tables)
     else:
-        points = outside.read_outside(path, benchmark, method)
-    return Reference(name, points)
+        points, note = outside.read_outside(path, benchmark, method), LOGS_NOTE
+    return Reference(name, points, note)
 
 
 def chosen(
@@ -109,8 +120,9 @@ def _tidy(path: Path) -> list[pd.DataFrame]:
         if file.suffix != ".csv":
             continue
         with open(file, errors="replace") as f:
-            if f.readline().strip().split(",") != TIDY:
-                continue
+            header = f.readline().strip().split(",")
+        if not {*CELL} <= {*header}:  # TD-MPC2's, or of something else
+            continue
         table = scores.read_table(file, TIDY)
         scores.make_numbers(table, file, ["frames", "score", "seed"])
         for name in table.benchmark.unique():
@@ -152,11 +164,16 @@ def beside(runs: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
             if same.empty and logs.version.nunique() == 1:
                 same = logs[~logs.version.isin(known)]
             same = same.assign(kind=kinds[cell])  # they do not say which
-        common = set(same.kind) & set(group.kind)
+        common = (set(same.kind) & set(group.kind)) - {scores.RANDOM}
         kind = kinds[cell] if kinds[cell] in common else next(iter(common), "")
-        same = same[same.kind == kind]
+        same = same[same.kind.isin({kind, scores.RANDOM} if kind else ())]
         frames.append(same.assign(protocol=protocol, version=version))
     return pd.concat(frames, ignore_index=True)
+
+
+def alike(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+    """Our points of the kinds that the reference has, and our random episodes."""
+    return ours[ours.kind.isin({*theirs.kind, scores.RANDOM})]
 
 
 def common_budget(ours: pd.DataFrame, theirs: pd.DataFrame) -> int:
@@ -192,7 +209,7 @@ def compare(ours: pd.DataFrame, theirs: pd.DataFrame, budget: int = 0) -> pd.Dat
     rows = []
     for cell, a in ours.groupby(CELL, sort=False):
         b = theirs[(theirs[CELL] == list(cell)).all(axis=1)]
-        a = a[a.kind.isin(set(b.kind))]
+        a = alike(a, b)
         if a.empty:
             continue
         at = budget or common_budget(a, b)
@@ -247,22 +264,24 @@ def _width_points(benchmark: str) -> float:
     return share * (high - low) if np.isfinite(high - low) else 0.0
 
 
-def rule(name: str, benchmark: str = "dmc_proprio") -> str:
+def rule(chosen: Reference, benchmark: str = "dmc_proprio") -> str:
     """The sentences under a comparison that say how it was made."""
-    points = f"±{_width_points(benchmark):g} points"
-    return (
-        f"Reference: {name}; both sides are scored at the same budget by the same "
-        "rule. End: the score by the papers' rule; whole run: the mean return over all "
-        f"of the budget, each of its {scores.FIFTHS} windows weighing the same. "
+    points = f"{_width_points(benchmark):g} points"
+    sentences = (
+        f"Reference: {chosen.name}; both sides are scored at the same budget by the "
+        "same rule. End: the score by the papers' rule; whole run: the mean return "
+        "over all of the budget, the random episodes at its begin included, each of "
+        f"its {scores.FIFTHS} windows weighing the same. "
         "Difference: ours - reference, with Welch's 95% interval over seeds. "
         "Verdict: above or below if the interval excludes 0; agrees if it contains 0 "
-        f"and is at most {points} or ±{WIDTH_SHARE:.0%} of the "
-        "reference's mean wide, whichever is more; undecided if it is wider; too few "
+        f"and half of it is at most {points} or {WIDTH_SHARE:.0%} of the reference's "
+        "mean, whichever is more; undecided if it is wider; too few "
         f"seeds below {MIN_SEEDS} on either side. Where nothing differs, one verdict "
         "in twenty is above or below by chance. Detects: the true difference in points "
         f"that these seeds, with this spread, would show as above or below in "
         f"{POWER:.0%} of cases; a smaller one may be there unseen."
     )
+    return f"{sentences} {chosen.note}".rstrip()
 
 
 def describe(table: pd.DataFrame) -> str:

@@ -32,6 +32,7 @@ from reproductions.rules import OUTSIDE as OUTSIDE
 COLUMNS = score_rows.COLUMNS
 CELL = ["benchmark", "protocol", "version", "task"]
 POINTS = [*CELL, "seed", "frames", "score", "kind", "changed"]
+RANDOM = "random"  # kind of a training episode of the random policy
 FIFTHS = 5  # parts of a budget over which a whole run is averaged
 FINISHED = 0.90  # budgets of which runs have reached this share are scored
 MOST = 1e15  # frames of any run, at most: beyond, floats are no whole numbers
@@ -85,12 +86,12 @@ def whole_runs(points: pd.DataFrame, budget: int) -> pd.DataFrame:
 
     It is the mean over the FIFTHS of the budget of the mean of the episodes that ended
     in each, so short episodes do not weigh more. A run without an episode in one of
-    them has none.
+    them has none. Random episodes count: logs of the authors' code have them as well.
 
     Returns: CELL columns, seed, score.
     """
     scored = budget_scores(points, budget)[[*CELL, "seed"]]
-    points = reported_points(points).merge(scored, on=[*CELL, "seed"])
+    points = reported_points(points, random=True).merge(scored, on=[*CELL, "seed"])
     width = max(1, budget // FIFTHS)
     points = points[points.frames <= width * FIFTHS]
     rows = []
@@ -117,17 +118,25 @@ def reported_kinds(points: pd.DataFrame) -> dict[tuple[str, str, str], str]:
     kinds = {}
     for key, group in points.groupby(CELL[:3], sort=False):
         wanted = rules.rule(*map(str, key)).kind
-        present = set(group.kind)
+        present = set(group.kind) - {RANDOM} or {wanted}
         kinds[key] = wanted if wanted in present else sorted(present)[0]
     return kinds
 
 
-def reported_points(points: pd.DataFrame) -> pd.DataFrame:
-    """The points whose kind is the reported one."""
+def reported_points(points: pd.DataFrame, random: bool = False) -> pd.DataFrame:
+    """The points whose kind is the reported one.
+
+    Args:
+      random: whether episodes of the random policy are training episodes, too.
+    """
     kinds = reported_kinds(points)
     keys = zip(points.benchmark, points.protocol, points.version)
     wanted = np.array([kinds[key] for key in keys], dtype=object)
-    return points[points.kind.to_numpy() == wanted]
+    kind = points.kind.to_numpy()
+    counts = kind == wanted
+    if random:
+        counts |= (kind == RANDOM) & (wanted == "train")
+    return points[counts]
 
 
 def budgets_of(points: pd.DataFrame) -> list[int]:
@@ -342,9 +351,11 @@ def read_episodes(file: Path) -> pd.DataFrame:
         else:
             rows.append(row)
     if bad:
+        many = len(bad) > 1
         output.warn(
-            f"{file}: left out line{'s' * (len(bad) > 1)} {', '.join(bad[:5])}"
-            f"{' and others' * (len(bad) > 5)}, which hold no whole episode."
+            f"{file}: left out line{'s' * many} {', '.join(bad[:5])}"
+            f"{' and others' * (len(bad) > 5)}, which {'hold' if many else 'holds'} "
+            "no whole episode."
         )
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -369,11 +380,12 @@ def read_csv(file: str | Path) -> pd.DataFrame:
 def counted(table: pd.DataFrame) -> pd.DataFrame:
     """Frames, score, seed and kind of the episodes that count.
 
-    Left out are episodes of the random policy, and evaluations made by hand
-    (`run.py evaluate`), which belong to no protocol.
+    Left out are evaluations made by hand (`run.py evaluate`), which belong to no
+    protocol. Episodes of the random policy get the kind RANDOM.
     """
-    counts = (table.kind != "eval_cmd") & (table["mode"] != "random")
-    return table.loc[counts, ["frames", "score", "seed", "kind"]].copy()
+    table = table[table.kind != "eval_cmd"]
+    kind = table.kind.mask(table["mode"] == "random", RANDOM)
+    return table[["frames", "score", "seed"]].assign(kind=kind)
 
 
 def combine(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:

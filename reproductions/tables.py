@@ -125,11 +125,7 @@ def make_groups(
             notes=(
                 verdicts.protocol_note(protocol, shown, benchmark, protocols),
                 *verdicts.rules(runs, protocol, shown),
-                *(
-                    [reference.rule(compared.name, str(benchmark))]
-                    if len(beside)
-                    else []
-                ),
+                *([reference.rule(compared, str(benchmark))] if len(beside) else []),
             ),
             manifests=made,
             reference=dataclasses.replace(compared, points=beside),
@@ -326,7 +322,7 @@ def improvement_table(
 def curve_table(points: pd.DataFrame, widths: Mapping[str, int]) -> pd.DataFrame:
     """Learning curves: means over seeds in bins (low, high] of frames.
 
-    A bin of a seed is the mean of its episodes in it.
+    A bin of a seed is the mean of its episodes in it, random ones included.
 
     Args:
       widths: version -> frames of a bin.
@@ -335,7 +331,7 @@ def curve_table(points: pd.DataFrame, widths: Mapping[str, int]) -> pd.DataFrame
     """
     if points.empty:
         return pd.DataFrame(columns=["version", "task", "frames", "mean", "std", "n"])
-    points = scores.reported_points(points)
+    points = scores.reported_points(points, random=True)
     width = points.version.map(widths)
     edges = (np.ceil(points.frames / width) * width).astype(int)
     key = ["version", "task", "frames"]

@@ -100,6 +100,13 @@ def test_images_of_dmc_are_small_under_lite(version):
     note = lite.footnote([version], "dmc_vision")
     assert "images of 32x32 drawn with --fast_render" in note
     assert "images" not in lite.footnote([version], "dmc_proprio")
+    assert "depend on the task" not in note
+
+
+def test_settings_by_task_are_in_the_footnote():
+    note = protocols.PROTOCOLS["lite"].footnote([*presets.PROTOCOLS], "dmc_proprio")
+    assert "Some settings of DreamerV1 and DreamerV2 depend on the task" in note
+    assert "depend" not in protocols.PROTOCOLS["paper"].footnote(["v2"], "dmc_proprio")
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,8 @@ class RunConfig:
     obs_keys: Pattern = ""
     size: UpTo4096 = 64  # height and width of images in pixels
     camera: int | None = None  # camera id; none: the usual one of the task
-    # dm_control without multi-sampling, but means of 2x2 pixels, and with a small shadow
-    # map: faster in software, but other pixels than the papers'
+    # dm_control without multi-sampling, but means of 2x2 pixels, and with a small
+    # shadow map: faster in software, but other pixels than the papers'
     fast_render: bool = False
     # arguments of the environment (those of a gymnasium constructor, or such as sticky
     # of Atari): NAME=VALUE,NAME=VALUE or JSON such as {"NAME": [1, 2]}; the preset's

@@ -162,6 +162,23 @@ def test_a_whole_run_is_the_mean_over_its_fifths():
     assert scores.whole_runs(points([1], end=40_000), 50_000).empty
 
 
+def test_random_episodes_are_in_whole_runs_of_both_sides():
+    """The authors' V2 logs its random episodes as any other."""
+    theirs = points([10, 20, 30], version="v2")
+    ours = theirs.assign(kind=theirs.kind.mask(theirs.frames <= 2000, scores.RANDOM))
+    ours["score"] += (ours.kind == scores.RANDOM) * -10
+    for one, other in ((ours, theirs), (theirs, ours)):
+        beside = reference.beside(one, other)
+        table = reference.compare(one, beside).set_index("measure")
+        assert table.difference["end"] == 0
+        assert abs(table.difference["whole run"]) == pytest.approx(10 * 2 / 10 / 5)
+        curves = [tables.curve_table(side, {"v2": 1000}) for side in (one, beside)]
+        assert len(curves[0]) == len(curves[1]) == 50
+    # Evaluations are not beside them.
+    evaluated = theirs.assign(kind="eval")
+    assert reference.compare(ours, reference.beside(ours, evaluated)).empty
+
+
 def test_slower_learning_to_the_same_end():
     """What the end cannot show, the whole run does."""
     slow, fast = points([0, 10, 20]), points([0, 10, 20])
@@ -265,7 +282,7 @@ def test_report_beside_other_runs(kind, tmp_path, monkeypatch):
     assert row["Reference"] == "242 ± 2" and row["Agreement"] == "above"
     assert row["Difference from it"] == "+60 [55, 65]"
     assert text.index.tolist() == ["cartpole swingup"]  # all that was run
-    assert shown[0].reference.name == "reference other"
+    assert shown[0].reference.name.endswith("/other")
 
 
 @pytest.mark.parametrize(
@@ -331,6 +348,8 @@ def test_one_log_per_run(tmp_path):
          "dmc_proprio,lite,v3,walker_walk,0,1000,1,test\n", "unknown kind 'test'"),
         ("benchmark,protocol,version,task,seed,frames,score,kind\n"
          "dmc_proprio,lite,v3,walker_run,0,1000,1,train\n", "has no run on a task"),
+        ("benchmark,protocol,version,task,seed,frames,score\n"
+         "dmc_proprio,lite,v3,walker_walk,0,1000,1\n", "lacks the column 'kind'"),
         ("a,b\n1,2\n", "lacks the column 'step'"),
     ],
 )  # fmt: skip
@@ -398,6 +417,30 @@ def test_agreement_needs_something_to_compare(tmp_path):
     with pytest.raises(UserError, match="None of the runs can be compared with auth"):
         call(tmp_path / "out", tmp_path / "runs")
     assert not (tmp_path / "out").exists()
+
+
+def test_flags_of_logs_need_logs(tmp_path):
+    with pytest.raises(UserError, match="--outside_method is of the logs that"):
+        call(tmp_path / "out", "results/runs", outside_method="mine")
+
+
+def test_a_folder_of_logs_may_have_other_tasks(tmp_path, capsys):
+    """TD-MPC2's own has tasks that are not in the papers of Dreamer."""
+    own_results(tmp_path / "runs", 300)
+    (tmp_path / "tdmpc2").mkdir()
+    for name in ("cartpole-swingup", "cheetah-jump"):
+        log = pd.DataFrame({"step": range(1000, 50_001, 1000), "reward": 250.0})
+        log = pd.concat([log.assign(seed=seed) for seed in range(3)])
+        log.to_csv(tmp_path / f"tdmpc2/{name}.csv", index=False)
+    text = call(tmp_path / "out", tmp_path / "runs", reference=tmp_path / "tdmpc2")
+    assert "cartpole swingup" in text and reference.LOGS_NOTE in text
+    assert (
+        "left out cheetah-jump.csv: no task of dmc_proprio" in capsys.readouterr().err
+    )
+    for file in (tmp_path / "tdmpc2").iterdir():
+        file.rename(tmp_path / "tdmpc2" / file.name.replace(".csv", ".txt"))
+    with pytest.raises(UserError, match=r"is no log: valid are \*.csv"):
+        reference.read(tmp_path / "tdmpc2/cheetah-jump.txt", "dmc_proprio")
 
 
 def test_agreement_that_cannot_be_written(tmp_path):

@@ -412,10 +412,10 @@ def test_one_run_beside_a_reference_of_any_name(tmp_path):
     chosen.reference = str(tmp_path / name)
     text = report.report(chosen, PROTOCOLS)
     counts = "end: 1 too few seeds; whole run: 1 too few seeds"
-    assert f"Beside reference {name}, {counts}." in text
+    assert f"Beside reference {tmp_path.name}/{name}, {counts}." in text
     assert re.search(r"hopper hop +DreamerV3 +9 +1 ", text)  # instead of aggregates
     page = (tmp_path / "out/report.html").read_text()
-    assert "reference a$b$_^{ &lt;i&gt;&#39;&#34;|x" in page and "<i>'" not in page
+    assert "/a$b$_^{ &lt;i&gt;&#39;&#34;|x" in page and "<i>'" not in page
     for word in ("Aggregates", "Performance profile", "Probability of improvement"):
         assert word not in page
     assert not earlier.exists()

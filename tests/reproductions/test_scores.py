@@ -134,7 +134,7 @@ def test_a_version_may_have_both_benchmarks(tmp_path):
     assert set(table.benchmark) == {"dmc_proprio", "dmc_vision"}
 
 
-def test_random_and_manual_episodes_are_left_out(tmp_path):
+def test_random_and_manual_episodes_have_no_score(tmp_path):
     table = pd.concat(
         [
             rows([1000], [5], 0, mode="random"),
@@ -143,7 +143,11 @@ def test_random_and_manual_episodes_are_left_out(tmp_path):
         ]
     )
     table.to_csv(tmp_path / "a.csv", index=False)
-    assert scores.read_csv(tmp_path / "a.csv").score.tolist() == [7]
+    table = scores.read_csv(tmp_path / "a.csv")
+    assert table.score.tolist() == [5, 7] and table.kind.tolist() == ["random", "train"]
+    runs = table.assign(benchmark="toy", protocol="lite", task="toy", changed="")
+    assert scores.reported_points(runs.assign(version="v2")).score.tolist() == [7]
+    assert scores.budget_scores(runs[:1].assign(version="v2"), 1000).empty
 
 
 def logdir(folder, **changes):
