@@ -444,7 +444,7 @@ def main(argv: list[str]) -> None:
             raise UserError(f"'{argv[1]}' is not a flag: write --name=value.")
         output.say(report(flags.FLAGS))
     except (UserError, OSError) as error:
-        output.warn(f"report: {sentence(error)}")
+        output.warn(f"reproductions.report: {sentence(error)}")
         sys.exit(2)
 
 

@@ -81,7 +81,7 @@ def test_gym_images_have_the_settings_of_images(version, protocol, obs):
     if version == "v3" and protocol == "lite":  # where DMC's images are smaller
         assert config.enc.mults == config.dec.mults == (2, 3, 4, 4)
         fewer = {"enc.mults": (2, 3, 4), "dec.mults": (2, 3, 4)}
-        assert fields.updated(config, fewer) == images
+        assert fields.updated(config, fewer | {"loss_scales.image": 4.0}) == images
     elif version == "v3":
         assert config == images
     if version == "v2":  # whatever the environment calls its images and vectors
@@ -93,6 +93,8 @@ def test_gym_images_have_the_settings_of_images(version, protocol, obs):
 def test_images_of_dmc_are_small_under_lite(version):
     run, config = presets.load(version, "dmc_vision", "lite")
     assert (run.size, run.fast_render) == (32, True)
+    # The loss of an image is a sum over its pixels, in the papers 64 x 64.
+    assert config.loss_scales.entries == {"image": 64**2 / run.size**2}
     observed = spaces.Dict({"image": spaces.Box(0, 255, (32, 32, 3), np.uint8)})
     # Refuses stages that do not make images of this size.
     make_agent(version, observed, spaces.Box(-1, 1, (6,), np.float32), config, 0)
@@ -138,7 +140,7 @@ def test_vectors_of_dmc_have_weights_under_lite(version):
     assert scaled == set(dmc.WEIGHTS)
     assert scales("dmc_reacher_easy") == scales("reacher_easy") != {}
     assert scales("reacher_easy", "paper") == {}
-    assert scales("reacher_easy", benchmark="dmc_vision") == {}
+    assert scales("reacher_easy", benchmark="dmc_vision").keys() == {"image"}
     # Those of the authors' runs (results/reference).
     config = presets.load("v2", "dmc_proprio", "lite", "cartpole_swingup")[1]
     found = config.kl.balance, config.loss_scales.kl, config.actor_ent

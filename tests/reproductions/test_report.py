@@ -543,7 +543,8 @@ def test_script_ends_with_one_sentence(tmp_path):
     assert done.returncode == 2
     assert done.stdout == ""
     (line,) = done.stderr.strip().splitlines()
-    assert line.startswith("report: The results folder") and "is empty" in line
+    assert line.startswith("reproductions.report: The results folder")
+    assert "is empty" in line
     assert not (tmp_path / "out").exists()
 
 
