@@ -270,7 +270,7 @@ def rule(chosen: Reference, benchmark: str = "dmc_proprio") -> str:
     sentences = (
         f"Reference: {chosen.name}; both sides are scored at the same budget by the "
         "same rule. End: the score by the papers' rule; whole run: the mean return "
-        "over all of the budget, the random episodes at its begin included, each of "
+        "over all of the budget, random episodes at its beginning included, each of "
         f"its {scores.FIFTHS} windows weighing the same. "
         "Difference: ours - reference, with Welch's 95% interval over seeds. "
         "Verdict: above or below if the interval excludes 0; agrees if it contains 0 "
