@@ -125,15 +125,15 @@ def agreement(options: Any) -> str:
     Raises:
       UserError: a flag or a file is wrong, or nothing can be compared.
     """
+    for name in ("outside_benchmark", "outside_method"):
+        if getattr(options, name) and not options.reference:
+            raise UserError(f"--{name} is of the logs that --reference names: add it.")
     read = []
     if options.runs or not options.logdirs:
         read.append(scores.read_runs(options.runs or "results/runs")[0])
     if options.logdirs:
         read.append(scores.read_logdirs(map(os.path.expanduser, options.logdirs)))
     ours = scores.combine(read)
-    for name in ("outside_benchmark", "outside_method"):
-        if getattr(options, name) and not options.reference:
-            raise UserError(f"--{name} is of the logs that --reference names: add it.")
     if options.outside_benchmark:
         tasks.check_benchmark(options.outside_benchmark, "--outside_benchmark")
     chosen = reference.chosen(
