@@ -130,9 +130,11 @@ def agreement(options: Any) -> str:
             raise UserError(f"--{name} is of the logs that --reference names: add it.")
     read = []
     if options.runs or not options.logdirs:
-        read.append(scores.read_runs(options.runs or "results/runs")[0])
+        folder = options.runs or "results/runs"
+        read.append((f"--runs={folder}", scores.read_runs(folder)[0]))
     if options.logdirs:
-        read.append(scores.read_logdirs(map(os.path.expanduser, options.logdirs)))
+        folders = map(os.path.expanduser, options.logdirs)
+        read.append(("--logdirs", scores.read_logdirs(folders)))
     ours = scores.combine(read)
     if options.outside_benchmark:
         tasks.check_benchmark(options.outside_benchmark, "--outside_benchmark")

@@ -51,7 +51,7 @@ def read_outside(
                     "--outside_method."
                 )
         points["version"] = points.version.map(_id)
-    return scores.combine(frames)
+    return scores.combine(zip(files, frames))
 
 
 def _id(name: str) -> str:

@@ -112,10 +112,10 @@ def chosen(
     return found
 
 
-def _tidy(path: Path) -> list[pd.DataFrame]:
-    """Tables with the columns of results/reference, one per version and benchmark."""
+def _tidy(path: Path) -> list[tuple[Path, pd.DataFrame]]:
+    """Files with the columns of results/reference, and what they hold."""
     files = [path] if path.is_file() else sorted(path.glob("**/*.csv"))
-    frames = []
+    tables = []
     for file in files:
         if file.suffix != ".csv":
             continue
@@ -137,8 +137,8 @@ def _tidy(path: Path) -> list[pd.DataFrame]:
                 f"{file} has episodes of the unknown kind {wrong[0]!r}; valid are "
                 "train and eval."
             )
-        frames.append(table.assign(changed=""))
-    return frames
+        tables.append((file, table.assign(changed="")))
+    return tables
 
 
 def beside(runs: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:

@@ -47,6 +47,10 @@ from reproductions.protocols import PROTOCOLS
 # Languages of written tables -> ends of files' names, and who writes them.
 LANGUAGES = {"Markdown": ("md", texts.markdown), "LaTeX": ("tex", texts.latex)}
 
+# Flags that mean nothing where no run is read.
+OF_RUNS = ["runs", "logdirs", "outside", "outside_benchmark", "outside_method"]
+OF_RUNS += ["reference", "versions", "tasks", "budgets"]
+
 PERCENT = 400.0  # of a gamer's score: the end of a profile's axis
 
 # --- Output -----------------------------------------------------------------
@@ -355,8 +359,15 @@ def report(options: Any, protocols: Mapping[str, Any] = PROTOCOLS) -> str:
         chosen = list(tasks.BENCHMARKS)
     for name in chosen:
         tasks.check_benchmark(name, "--benchmark")
-    if not options.published_only:
-        read: list[pd.DataFrame] = []
+    if options.published_only:
+        for name in OF_RUNS:
+            if getattr(options, name):
+                raise UserError(
+                    f"--{name} is of runs, which --published_only leaves out: give "
+                    "only one of the two."
+                )
+    else:
+        read: list[tuple[str, pd.DataFrame]] = []
         manifests: dict[tuple, dict] = {}
         for version in options.versions:
             if not options.outside:
@@ -366,15 +377,18 @@ def report(options: Any, protocols: Mapping[str, Any] = PROTOCOLS) -> str:
             runs = "results/runs"
         if runs:
             points, manifests = scores.read_runs(runs)
-            read.append(points)
+            read.append((f"--runs={runs}", points))
         if options.logdirs:
-            read.append(scores.read_logdirs(map(os.path.expanduser, options.logdirs)))
+            folders = map(os.path.expanduser, options.logdirs)
+            read.append(("--logdirs", scores.read_logdirs(folders)))
         benchmark = options.outside_benchmark
         if benchmark:
             tasks.check_benchmark(benchmark, "--outside_benchmark")
         if options.outside:
             paths = [os.path.expanduser(path) for path in options.outside]
-            read.append(outside.read_outside(paths, benchmark, options.outside_method))
+            method = options.outside_method
+            points = outside.read_outside(paths, benchmark, method)
+            read.append(("--outside", points))
         points = scores.combine(read)
         if chosen:
             points = points[points.benchmark.isin(chosen)]

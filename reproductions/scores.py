@@ -199,7 +199,7 @@ def read_runs(folder: str | Path) -> tuple[pd.DataFrame, dict[tuple, dict]]:
             f"The results folder {folder} is empty: expected "
             "<protocol>/<version>/<task>.csv with a manifest.json beside it."
         )
-    frames, manifests = [], {}
+    tables, manifests = [], {}
     for file in files:
         places = file.relative_to(folder).parts[:-1]
         if len(places) not in (2, 3):
@@ -241,8 +241,8 @@ def read_runs(folder: str | Path) -> tuple[pd.DataFrame, dict[tuple, dict]]:
             str(runs.get(f"{task}/{seed}", {}).get("changed", ""))
             for seed in points.seed
         ]
-        frames.append(points)
-    return combine(frames), manifests
+        tables.append((file, points))
+    return combine(tables), manifests
 
 
 def check_runs(manifest: dict, where: str) -> dict[str, dict]:
@@ -279,7 +279,7 @@ def read_logdirs(folders: Iterable[str | Path]) -> pd.DataFrame:
     Raises:
       UserError: a file is missing, config.json is malformed, or the protocols differ.
     """
-    frames = []
+    tables = []
     for logdir in find_runs(folders):
         where = str(logdir / "config.json")
         whole = read_json(logdir / "config.json")
@@ -299,8 +299,8 @@ def read_logdirs(folders: Iterable[str | Path]) -> pd.DataFrame:
         name = str(config["benchmark"])
         points["task"] = tasks.check_task(str(config["task"]), where, name)
         points["changed"] = protocols.changes(whole)
-        frames.append(points)
-    points = combine(frames)
+        tables.append((logdir, points))
+    points = combine(tables)
     names = sorted(points.protocol.unique())
     if len(names) > 1:
         raise UserError(
@@ -388,19 +388,28 @@ def counted(table: pd.DataFrame) -> pd.DataFrame:
     return table[["frames", "score", "seed"]].assign(kind=kind)
 
 
-def combine(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """One table of points; UserError if two of these have the same run."""
-    frames = list(frames)
-    keys = [f.drop_duplicates([*CELL, "seed"])[[*CELL, "seed"]] for f in frames]
+def combine(tables: Iterable[tuple[str | Path, pd.DataFrame]]) -> pd.DataFrame:
+    """One table of points from (where they are, points).
+
+    Raises:
+      UserError: two of these have the same run.
+    """
+    tables = list(tables)
+    run = [*CELL, "seed"]
+    keys = [points.drop_duplicates(run)[run] for _, points in tables]
+    sources = [where for (where, _), k in zip(tables, keys) for _ in range(len(k))]
     every = pd.concat(keys, ignore_index=True)
-    twice = every[every.duplicated()]
-    if len(twice):
-        first = twice.iloc[0]
+    twice = every.duplicated()
+    if twice.any():
+        second = int(twice.argmax())
+        again = every.iloc[second]
+        first = int((every == again).all(axis=1).argmax())
         raise UserError(
-            f"Seed {first.seed} of {first.version} on {first.benchmark} {first.task} "
-            f"({first.protocol}) is given twice; keep one of the two files."
+            f"Seed {again.seed} of {again.version} on {again.benchmark} {again.task} "
+            f"({again.protocol}) is given twice, in {sources[first]} and in "
+            f"{sources[second]}; keep one of the two."
         )
-    return pd.concat(frames, ignore_index=True)[POINTS]
+    return pd.concat([points for _, points in tables], ignore_index=True)[POINTS]
 
 
 # --- Files ------------------------------------------------------------------

@@ -537,6 +537,14 @@ def test_script_reports_published_data(tmp_path):
     assert re.search(r"dreamerv3 +237 +385 +502 +533 +667 +786", done.stdout)
 
 
+@pytest.mark.parametrize("name", ["runs", "reference", "budgets"])
+def test_published_data_alone_has_no_runs(name, tmp_path):
+    chosen = options(published_only=True, out=str(tmp_path / "o"), **{name: "x"})
+    with pytest.raises(UserError, match=f"--{name} is of runs, which --published_only"):
+        report.report(chosen, PROTOCOLS)
+    assert not (tmp_path / "o").exists()
+
+
 def test_script_ends_with_one_sentence(tmp_path):
     (tmp_path / "runs").mkdir()
     done = run_script(f"--runs={tmp_path / 'runs'}", f"--out={tmp_path / 'out'}")
@@ -598,7 +606,10 @@ def test_logdirs(tmp_path, results):
     folder = tmp_path / "runs" / "lite"
     shutil.copytree(results / "lite", folder)
     chosen = options(logdirs=chosen.logdirs, runs=str(folder.parent), out=chosen.out)
-    with pytest.raises(UserError, match=r"Seed 0 of v3 .* is given twice"):
+    with pytest.raises(
+        UserError,
+        match=r"Seed 0 of v3 .* is given twice, in --runs=.* and in --logdirs",
+    ):
         report.report(chosen, PROTOCOLS)
 
 
