@@ -49,8 +49,16 @@ _V2 = {
     "actor_ent": 1.0,
 }
 
+# What two tasks need instead (trials in results/README.md). With the KL that V1 has for
+# other vectors, 0.02, it hardly ever caught the ball. The first returns of finger_spin
+# are of some points, not hundreds: an entropy bonus of 1 outweighs them.
+_V1_BALL = {"kl_scale": 0.1}
+_V2_SPIN = {"actor_ent": 0.1}
+
 AGENT: dict[tuple, dict[str, Any]] = {}
 for _task, _weights in WEIGHTS.items():
     _scales = {f"loss_scales.{entry}": w for entry, w in _weights.items()}
     AGENT["v1", "dmc_proprio", "lite", _task] = _scales
     AGENT["v2", "dmc_proprio", "lite", _task] = _V2 | _scales
+AGENT["v1", "dmc_proprio", "lite", "ball_in_cup_catch"] |= _V1_BALL
+AGENT["v2", "dmc_proprio", "lite", "finger_spin"] |= _V2_SPIN
