@@ -396,18 +396,17 @@ def combine(tables: Iterable[tuple[str | Path, pd.DataFrame]]) -> pd.DataFrame:
     """
     tables = list(tables)
     run = [*CELL, "seed"]
-    keys = [points.drop_duplicates(run)[run] for _, points in tables]
-    sources = [where for (where, _), k in zip(tables, keys) for _ in range(len(k))]
-    every = pd.concat(keys, ignore_index=True)
-    twice = every.duplicated()
-    if twice.any():
-        second = int(twice.argmax())
-        again = every.iloc[second]
-        first = int((every == again).all(axis=1).argmax())
+    given = pd.concat(
+        points.drop_duplicates(run)[run].assign(where=str(where))
+        for where, points in tables
+    )
+    twice = given[given.duplicated(run, keep=False)].sort_values(run, kind="stable")
+    if len(twice):
+        one, other = twice.iloc[0], twice.iloc[1]
         raise UserError(
-            f"Seed {again.seed} of {again.version} on {again.benchmark} {again.task} "
-            f"({again.protocol}) is given twice, in {sources[first]} and in "
-            f"{sources[second]}; keep one of the two."
+            f"Seed {one.seed} of {one.version} on {one.benchmark} {one.task} "
+            f"({one.protocol}) is given twice, in {one['where']} and in "
+            f"{other['where']}; keep one of the two."
         )
     return pd.concat([points for _, points in tables], ignore_index=True)[POINTS]
 
