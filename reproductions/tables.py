@@ -350,14 +350,16 @@ def published_curve(group: Group) -> tuple[pd.DataFrame, dict[str, int]]:
     table = published.curves(group.benchmark, early=end <= 300_000)
     table = _as_versions(table, group.versions)
     table = table[table.task.isin(group.tasks)]
-    widths = {}
+    bins = {}
     for version in group.versions:
         edges = np.sort(table.frames[table.version == version].unique())
-        width = int(np.diff(edges).min()) if len(edges) > 1 else end
-        widths[version] = width if width * 5 <= end else max(1, end // 10)
-    # The bin in which our runs end is included, although its right edge lies later.
-    reach = table.version.map(widths) + end
-    return table[table.frames < reach], widths
+        bins[version] = int(np.diff(edges).min()) if len(edges) > 1 else end
+    # The bin in which our runs end is included, although its right edge lies later;
+    # alone, without an earlier point, it would be no line on our axis.
+    first = table.groupby("version").frames.transform("min")
+    reached = (table.frames < table.version.map(bins) + end) & (first < end)
+    widths = {v: w if w * 5 <= end else max(1, end // 10) for v, w in bins.items()}
+    return table[reached], widths
 
 
 # --- Rows -------------------------------------------------------------------

@@ -260,6 +260,18 @@ def test_curves_and_bands_share_bins(groups):
     assert set(part["mean"]) == {502} and set(part.n) == {3}
 
 
+def test_published_curves_reach_the_end_of_short_runs(tmp_path):
+    """V2's published points are 30K frames apart, V1's first one is at 100K."""
+    for version in ("v1", "v2", "v3"):
+        runs = {"walker_walk": flat(300, 50_000)}
+        write_version(tmp_path / "lite" / version, "dmc_vision", runs)
+    (group,) = tables.make_groups(scores.read_runs(tmp_path)[0], PROTOCOLS)
+    band, _ = tables.published_curve(group)
+    frames = {v: sorted(set(t.frames)) for v, t in band.groupby("version")}
+    ten = [10_000, 20_000, 30_000, 40_000, 50_000]
+    assert frames == {"v2": [30_000, 60_000], "v3": ten}
+
+
 def test_filters(results):
     points, _ = scores.read_runs(results)
     (group,) = tables.make_groups(points, PROTOCOLS, ["v1"], ["walker_walk"], [10**5])
