@@ -172,7 +172,10 @@ class DMC(Env):
     def _picture(self, size: int) -> np.ndarray:
         physics = self._env.physics
         vars(physics).pop("_make_rendering_contexts", None)
-        k = self._samples
+        # Large pictures, as for films, need no means, and may have no room for them.
+        buffer = physics.model.vis.global_
+        room = min(buffer.offwidth, buffer.offheight) // size
+        k = self._samples if self._samples <= room else 1
         try:
             drawn = physics.render(size * k, size * k, camera_id=self._camera)
         except ValueError as error:

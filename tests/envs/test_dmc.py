@@ -180,6 +180,9 @@ def test_images_are_full_quality_by_default_and_may_be_large():
     env.close()
     fast = make_env("cartpole_balance", obs="image", fast_render=True)
     assert fast._env.physics.model.vis.quality.offsamples == 0
+    fast.reset(0)
+    film = fast.render(320)  # for whose means the frame buffer has no room
+    np.testing.assert_array_equal(film, fast._env.physics.render(320, 320, camera_id=0))
     fast.close()
 
 
